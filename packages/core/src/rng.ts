@@ -1,0 +1,162 @@
+import { ArgumentError } from './errors.js';
+
+/** Everything needed to go on with a stream where it stood; plain JSON. */
+export interface RngState {
+  readonly kind: 'philox4x32';
+  /** Two 32-bit words that name the stream. */
+  readonly key: readonly [number, number];
+  /** Blocks of four words drawn so far (below 2^53). */
+  readonly counter: number;
+}
+
+/**
+ * A seeded random stream. Draws are deterministic functions of the seed and of the calls made so far, on every
+ * platform. All arrays are fresh and belong to the caller.
+ */
+export interface Rng {
+  /** `count` floats, uniform in [0, 1), 24 bits each. */
+  uniform(count: number): Float32Array<ArrayBuffer>;
+  /** `count` floats from N(0, 1). */
+  normal(count: number): Float32Array<ArrayBuffer>;
+  /** `count` floats from the standard Gumbel distribution, −log(−log u). */
+  gumbel(count: number): Float32Array<ArrayBuffer>;
+  /** `count` integers, uniform in [low, high). */
+  integers(low: number, high: number, count: number): Int32Array<ArrayBuffer>;
+  /** A uniformly random order of 0 … count − 1. */
+  permutation(count: number): Int32Array<ArrayBuffer>;
+  /** A stream of its own, independent of this one and of every other label; does not advance this one. */
+  split(label: string | number): Rng;
+  /** The position, for checkpoints. */
+  state(): RngState;
+}
+
+/**
+ * The default stream: Philox 4×32-10 (Salmon et al. 2011), counter-based, so that splitting and saving are exact.
+ *
+ * @param seed a non-negative safe integer, or a saved {@link RngState}
+ * @throws ArgumentError where the seed is neither
+ */
+export function createRng(seed: number | RngState): Rng {
+  if (typeof seed === 'number') {
+    if (!Number.isSafeInteger(seed) || seed < 0) throw new ArgumentError('seed', seed, 'an integer from 0 to 2^53 − 1');
+    return new Philox(seed >>> 0, Math.floor(seed / 2 ** 32), 0);
+  }
+  const { kind, key, counter } = seed;
+  if (kind !== 'philox4x32' || !Number.isSafeInteger(counter) || counter < 0) throw new ArgumentError('seed', seed, 'a saved RngState');
+  return new Philox(key[0], key[1], counter);
+}
+
+class Philox implements Rng {
+  constructor(
+    private readonly key0: number,
+    private readonly key1: number,
+    private counter: number,
+  ) {}
+
+  uniform(count: number): Float32Array<ArrayBuffer> {
+    const words = this.words(count);
+    return Float32Array.from(words, (w) => (w >>> 8) * 2 ** -24);
+  }
+
+  normal(count: number): Float32Array<ArrayBuffer> {
+    const words = this.words(count + (count & 1));
+    const out = new Float32Array(count);
+    for (let i = 0; i < count; i += 2) {
+      // Box–Muller on u in (0, 1], so that the logarithm is finite
+      const radius = Math.sqrt(-2 * Math.log((words[i]! + 1) * 2 ** -32));
+      const angle = 2 * Math.PI * (words[i + 1]! * 2 ** -32);
+      out[i] = radius * Math.cos(angle);
+      if (i + 1 < count) out[i + 1] = radius * Math.sin(angle);
+    }
+    return out;
+  }
+
+  gumbel(count: number): Float32Array<ArrayBuffer> {
+    const words = this.words(count);
+    return Float32Array.from(words, (w) => -Math.log(-Math.log((w + 0.5) * 2 ** -32)));
+  }
+
+  integers(low: number, high: number, count: number): Int32Array<ArrayBuffer> {
+    if (!Number.isInteger(low) || !Number.isInteger(high) || high <= low) throw new ArgumentError('Rng.integers: [low, high)', [low, high], 'integers with low < high');
+    const range = high - low;
+    // 53 random bits an integer: the bias is below range / 2^53
+    const words = this.words(2 * count);
+    const out = new Int32Array(count);
+    for (let i = 0; i < count; i++) out[i] = low + Math.floor(((words[2 * i]! >>> 5) * 2 ** 26 + (words[2 * i + 1]! >>> 6)) * 2 ** -53 * range);
+    return out;
+  }
+
+  permutation(count: number): Int32Array<ArrayBuffer> {
+    const order = Int32Array.from({ length: count }, (_, i) => i);
+    const words = this.words(2 * count);
+    for (let i = count - 1; i > 0; i--) {
+      const j = Math.floor(((words[2 * i]! >>> 5) * 2 ** 26 + (words[2 * i + 1]! >>> 6)) * 2 ** -53 * (i + 1));
+      const swapped = order[i]!;
+      order[i] = order[j]!;
+      order[j] = swapped;
+    }
+    return order;
+  }
+
+  split(label: string | number): Rng {
+    // the child's key is a block of the parent's key at a counter that draws cannot reach (its upper words are set)
+    const text = String(label);
+    let hash = 0x811c9dc5;
+    let second = 0x9747b28c;
+    for (let i = 0; i < text.length; i++) {
+      hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+      second = Math.imul(second ^ text.charCodeAt(i), 0x85ebca6b) ^ (second >>> 13);
+    }
+    const block = new Uint32Array(4);
+    philox(hash >>> 0, second >>> 0, text.length, 0x73706c69, this.key0, this.key1, block, 0);
+    return new Philox(block[0]!, block[1]!, 0);
+  }
+
+  state(): RngState {
+    return { kind: 'philox4x32', key: [this.key0, this.key1], counter: this.counter };
+  }
+
+  /** Whole blocks only: what a call leaves over is dropped, so that a call's draws depend on the block count alone. */
+  private words(count: number): Uint32Array {
+    const blocks = Math.ceil(count / 4);
+    const out = new Uint32Array(blocks * 4);
+    for (let i = 0; i < blocks; i++) {
+      const at = this.counter + i;
+      philox(at >>> 0, Math.floor(at / 2 ** 32), 0, 0, this.key0, this.key1, out, 4 * i);
+    }
+    this.counter += blocks;
+    return out.length === count ? out : out.subarray(0, count);
+  }
+}
+
+/** Philox 4×32 with ten rounds; writes four words to `out` at `offset`. */
+function philox(c0: number, c1: number, c2: number, c3: number, k0: number, k1: number, out: Uint32Array, offset: number): void {
+  for (let round = 0; round < 10; round++) {
+    const low0 = Math.imul(0xd2511f53, c0);
+    const high0 = multiplyHigh(0xd2511f53, c0);
+    const low1 = Math.imul(0xcd9e8d57, c2);
+    const high1 = multiplyHigh(0xcd9e8d57, c2);
+    const n0 = high1 ^ c1 ^ k0;
+    const n2 = high0 ^ c3 ^ k1;
+    c0 = n0;
+    c1 = low1;
+    c2 = n2;
+    c3 = low0;
+    k0 = (k0 + 0x9e3779b9) | 0;
+    k1 = (k1 + 0xbb67ae85) | 0;
+  }
+  out[offset] = c0;
+  out[offset + 1] = c1;
+  out[offset + 2] = c2;
+  out[offset + 3] = c3;
+}
+
+function multiplyHigh(a: number, b: number): number {
+  const aLow = a & 0xffff;
+  const aHigh = a >>> 16;
+  const bLow = b & 0xffff;
+  const bHigh = b >>> 16;
+  const middle = aHigh * bLow + ((aLow * bLow) >>> 16);
+  const cross = aLow * bHigh + (middle & 0xffff);
+  return (aHigh * bHigh + Math.floor(middle / 65536) + Math.floor(cross / 65536)) | 0;
+}
