@@ -24,14 +24,15 @@ export function timestepEmbedding(t: tf.Tensor1D, features: number, maxPeriod = 
  * Upstream: `get_2d_sincos_pos_embed`.
  *
  * @param features D, a multiple of four
- * @returns `[grid², features]`, row-major
+ * @param extraTokens rows of zeros in front, for class tokens
+ * @returns `[extraTokens + grid², features]`, row-major
  */
-export function positionEmbedding(features: number, grid: number): Float32Array<ArrayBuffer> {
+export function positionEmbedding(features: number, grid: number, extraTokens = 0): Float32Array<ArrayBuffer> {
   const quarter = features / 4;
-  const out = new Float32Array(grid * grid * features);
+  const out = new Float32Array((extraTokens + grid * grid) * features);
   for (let row = 0; row < grid; row++) {
     for (let column = 0; column < grid; column++) {
-      const at = (row * grid + column) * features;
+      const at = (extraTokens + row * grid + column) * features;
       for (let i = 0; i < quarter; i++) {
         const frequency = 1 / 10000 ** (i / quarter);
         out[at + i] = Math.sin(column * frequency);

@@ -1,0 +1,86 @@
+import { ArgumentError } from '@tinyfusion/core';
+import { adamWStep } from '@tinyfusion/kernels';
+import * as tf from '@tensorflow/tfjs-core';
+
+/** Options of {@link AdamW}; defaults are those of `torch.optim.AdamW` but for the weight decay, which DiT and TinyFusion set to 0. */
+export interface AdamWOptions {
+  /** Default 0.9. */
+  beta1?: number;
+  /** Default 0.999. */
+  beta2?: number;
+  /** Default 1e-8. */
+  epsilon?: number;
+  /** Decoupled weight decay. Default 0. */
+  weightDecay?: number;
+}
+
+/** Options of {@link AdamW.step}. */
+export interface AdamWStepOptions {
+  /** Learning rate of this step. */
+  lr: number;
+  /** What gradients are multiplied by first, as clipping asks. Default 1. */
+  gradientScale?: number;
+}
+
+/**
+ * AdamW (Loshchilov & Hutter 2019) over a list of variables. Moments are owned by the optimiser; the learning rate is
+ * an argument of each step, so that schedules are plain functions and groups of parameters are several optimisers.
+ */
+export class AdamW {
+  readonly #parameters: readonly tf.Variable[];
+  readonly #options: Required<AdamWOptions>;
+  #m: tf.Tensor[];
+  #v: tf.Tensor[];
+  #step = 0;
+
+  /** @param parameters borrowed */
+  constructor(parameters: readonly tf.Variable[], { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0 }: AdamWOptions = {}) {
+    this.#parameters = parameters;
+    this.#options = { beta1, beta2, epsilon, weightDecay };
+    this.#m = parameters.map((p) => tf.zeros(p.shape));
+    this.#v = parameters.map((p) => tf.zeros(p.shape));
+  }
+
+  /** Steps taken so far. */
+  get steps(): number {
+    return this.#step;
+  }
+
+  /**
+   * Updates every parameter.
+   * @param gradients in the order of the parameters, borrowed
+   * @throws ArgumentError where the numbers of gradients and parameters differ
+   */
+  step(gradients: readonly tf.Tensor[], { lr, gradientScale = 1 }: AdamWStepOptions): void {
+    if (gradients.length !== this.#parameters.length) throw new ArgumentError('AdamW.step: gradients', gradients.length, `${this.#parameters.length} gradients, one for each parameter`);
+    this.#step += 1;
+    for (const [i, parameter] of this.#parameters.entries()) {
+      const next = adamWStep({ parameter, gradient: gradients[i]!, m: this.#m[i]!, v: this.#v[i]! }, { ...this.#options, lr, gradientScale, step: this.#step });
+      tf.dispose([this.#m[i]!, this.#v[i]!]);
+      this.#m[i] = next.m;
+      this.#v[i] = next.v;
+      parameter.assign(next.parameter);
+      next.parameter.dispose();
+    }
+  }
+
+  /** Both moments of every parameter, in order; owned by the optimiser. */
+  moments(): { m: readonly tf.Tensor[]; v: readonly tf.Tensor[] } {
+    return { m: this.#m, v: this.#v };
+  }
+
+  /** Goes on from saved moments, which are copied. */
+  restore({ step, m, v }: { step: number; m: readonly tf.Tensor[]; v: readonly tf.Tensor[] }): void {
+    const count = this.#parameters.length;
+    if (m.length !== count || v.length !== count) throw new ArgumentError('AdamW.restore: moments', [m.length, v.length], `${count} of each`);
+    tf.dispose([...this.#m, ...this.#v]);
+    this.#m = m.map((t) => tf.clone(t));
+    this.#v = v.map((t) => tf.clone(t));
+    this.#step = step;
+  }
+
+  /** Frees the moments. */
+  dispose(): void {
+    tf.dispose([...this.#m, ...this.#v]);
+  }
+}

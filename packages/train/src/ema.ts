@@ -1,0 +1,75 @@
+import { ArgumentError } from '@tinyfusion/core';
+import * as tf from '@tensorflow/tfjs-core';
+
+/** Options of {@link Ema}. */
+export interface EmaOptions {
+  /** d in average ← d · average + (1 − d) · value. DiT and recovery: 0.9999; mask learning: 0.999. */
+  decay: number;
+  /**
+   * Whether the decay grows with the steps, min(decay, (1 + n) / (10 + n)), so that short runs do not average their
+   * start. Default `false`, as upstream.
+   */
+  warmUp?: boolean;
+}
+
+/** Exponential moving averages of variables. */
+export class Ema {
+  readonly #variables: readonly tf.Variable[];
+  readonly #decay: number;
+  readonly #warmUp: boolean;
+  #averages: tf.Tensor[];
+  #updates = 0;
+
+  /** Starts from copies of the variables' values. */
+  constructor(variables: readonly tf.Variable[], { decay, warmUp = false }: EmaOptions) {
+    if (!(decay >= 0 && decay < 1)) throw new ArgumentError('EmaOptions.decay', decay, 'a number in [0, 1)');
+    this.#variables = variables;
+    this.#decay = decay;
+    this.#warmUp = warmUp;
+    this.#averages = variables.map((v) => tf.clone(v));
+  }
+
+  /** Updates made so far. */
+  get updates(): number {
+    return this.#updates;
+  }
+
+  /** Takes in the variables' present values. */
+  update(): void {
+    this.#updates += 1;
+    const n = this.#updates;
+    const decay = this.#warmUp ? Math.min(this.#decay, (1 + n) / (10 + n)) : this.#decay;
+    for (const [i, variable] of this.#variables.entries()) {
+      const previous = this.#averages[i]!;
+      this.#averages[i] = tf.tidy(() => tf.add(previous, tf.mul(tf.sub(variable, previous), 1 - decay)));
+      previous.dispose();
+    }
+  }
+
+  /** The averages in the order of the variables; owned here. */
+  averages(): readonly tf.Tensor[] {
+    return this.#averages;
+  }
+
+  /** Exchanges the variables' values with the averages; calling it again puts both back. */
+  swap(): void {
+    for (const [i, variable] of this.#variables.entries()) {
+      const value = tf.clone(variable as tf.Tensor);
+      variable.assign(this.#averages[i]!);
+      this.#averages[i]!.dispose();
+      this.#averages[i] = value;
+    }
+  }
+
+  /** Goes on from saved averages, which are copied. */
+  restore(averages: readonly tf.Tensor[], updates: number): void {
+    if (averages.length !== this.#variables.length) throw new ArgumentError('Ema.restore: averages', averages.length, `${this.#variables.length} tensors`);
+    tf.dispose(this.#averages);
+    this.#averages = averages.map((t) => tf.clone(t));
+    this.#updates = updates;
+  }
+
+  dispose(): void {
+    tf.dispose(this.#averages);
+  }
+}
