@@ -1,0 +1,45 @@
+// What `npm test` and `npm run quickstart` do on a fresh machine: install, build, run. Needs Node and git alone.
+//   node scripts/start.mjs test [vitest arguments]
+//   node scripts/start.mjs quickstart [--fast] [options of `tinyfusion quickstart`]
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+
+const [job, ...rest] = process.argv.slice(2);
+const root = new URL('..', import.meta.url).pathname;
+
+const [major, minor] = process.versions.node.split('.').map(Number);
+if (major < 20 || (major === 20 && minor < 19)) stop(`Node 20.19 or newer is needed, this is ${process.versions.node}. Get it from https://nodejs.org.`);
+
+// the pnpm that runs us, or the pinned one
+const runner = process.env.npm_execpath ?? '';
+const pnpm = /pnpm[^/\\]*\.c?js$/.test(runner) ? [process.execPath, runner] : ['npx', '--yes', 'pnpm@10.34.9'];
+
+run('install', [...pnpm, 'install', '--frozen-lockfile', '--prefer-offline']);
+run('build', [...pnpm, 'exec', 'turbo', 'run', 'build', '--output-logs=errors-only']);
+
+if (job === 'test') {
+  const projects = ['node', 'golden'];
+  const required = process.env.TINYFUSION_REQUIRE_BROWSER === '1';
+  const chromium = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
+  if (existsSync('/usr/lib/chromium/vk_swiftshader_icd.json') || process.env.VK_DRIVER_FILES !== undefined) projects.push('dawn');
+  else if (required) stop('the WebGPU suite must run here, but no Vulkan driver was found (Debian: apt-get install chromium)');
+  else console.log('skipped: the WebGPU suite under Dawn; it needs a Vulkan driver, such as the software one of Debian’s chromium (or set VK_DRIVER_FILES)');
+  if (existsSync(chromium)) projects.push('chromium');
+  else if (required) stop(`the browser suite must run here, but there is no Chromium at ${chromium}`);
+  else console.log('skipped: the browser suite; it needs Chromium (set CHROMIUM_PATH, or apt-get install chromium)');
+  run('test', [...pnpm, 'exec', 'vitest', 'run', ...projects.flatMap((p) => ['--project', p]), ...rest]);
+} else if (job === 'quickstart') {
+  run('quickstart', [process.execPath, 'packages/cli/dist/main.js', 'quickstart', ...rest]);
+} else stop(`unknown job ${JSON.stringify(job)}, expected test or quickstart`);
+
+function run(name, [command, ...args]) {
+  const { status, signal, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', env: { ...process.env, TURBO_TELEMETRY_DISABLED: '1', DO_NOT_TRACK: '1' }, shell: process.platform === 'win32' });
+  if (error) stop(`${name} could not start: ${error.message}`);
+  if (signal !== null) process.exit(130);
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+function stop(message) {
+  console.error(message);
+  process.exit(1);
+}
