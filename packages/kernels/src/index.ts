@@ -1,1 +1,12 @@
-export {};
+export { gelu, geluExact, silu } from './activation.js';
+export { adamWStep, type AdamWAttributes, type AdamWInputs } from './adamw-step.js';
+export { attention, selfAttention, type AttentionOptions, type SelfAttentionOptions } from './attention.js';
+export { useBackend, type BackendChoice, type BackendName, type UseBackendOptions } from './backend.js';
+export { conv2d, type Conv2dKernelOptions } from './conv2d.js';
+export { embedding } from './embedding.js';
+export { gatedAdd } from './gated-add.js';
+export { linear } from './linear.js';
+export { groupNorm, layerNorm, modulatedNorm, type GroupNormOptions, type NormOptions } from './norm.js';
+export { defineOp, type Attributes, type Inputs, type OpSpec, type RunKernel } from './op.js';
+export { axes, type Float } from './shape.js';
+export { sumOfSquares } from './sum-of-squares.js';

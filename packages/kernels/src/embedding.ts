@@ -1,0 +1,25 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { axes } from './shape.js';
+
+/**
+ * Rows of a table. The gradient by the table is a product with one-hot rows, because tfjs's own needs a kernel that its
+ * WASM backend lacks; tables here have thousands of rows at most.
+ *
+ * @param table `[K, D]`
+ * @param indices int32 `[N]`, each in [0, K)
+ * @returns `[N, D]`
+ * @throws ShapeError where ranks do not fit
+ */
+export function embedding(table: tf.Tensor2D, indices: tf.Tensor1D): tf.Tensor2D {
+  const { K } = axes('embedding: table', table, 'K D');
+  axes('embedding: indices', indices, 'N');
+  const lookUp = tf.customGrad((weight, save) => {
+    (save as tf.GradSaveFunc)([indices]);
+    // one-hot rows as int32 first: tfjs's WASM kernel writes integers whatever type is asked for
+    return {
+      value: tf.gather(weight as tf.Tensor2D, indices),
+      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => [tf.tidy(() => tf.matMul(tf.cast(tf.oneHot(saved[0] as tf.Tensor1D, K), 'float32'), dy as tf.Tensor2D, true, false))],
+    };
+  });
+  return lookUp(table) as tf.Tensor2D;
+}
