@@ -59,8 +59,9 @@ for (const golden of goldenCases('dit_')) {
       const x = tf.slice(imagesOf(golden.get('in.cfg_x')), 0, n / 2);
       const t = tf.slice(tensorOf(golden.get('in.cfg_t')) as tf.Tensor1D, 0, n / 2);
       const guided = classifierFreeGuidance((z, s) => dit.forward(z as tf.Tensor4D, s, labels), { scale: config['cfg_scale'] as number, channels: 3 });
-      const half = toStored(guided(x, t) as tf.Tensor4D);
-      await expectClose('cfg', tf.concat([half, half], 0), golden.get('out.cfg'), values);
+      // the reference returns the guided half twice; samplers go on with the first
+      const { shape, values: all } = golden.get('out.cfg');
+      await expectClose('cfg', toStored(guided(x, t) as tf.Tensor4D), { shape: [n / 2, ...shape.slice(1)], values: all.slice(0, all.length / 2) }, values);
     });
 
     it('leaves no tensor behind', async () => {

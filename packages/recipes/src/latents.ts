@@ -1,0 +1,58 @@
+import { type LongTaskOptions, type Rng, throwIfCancelled } from '@tinyfusion/core';
+import type { ImageDataset } from '@tinyfusion/data';
+import type { AutoencoderKL } from '@tinyfusion/models';
+import * as tf from '@tensorflow/tfjs-core';
+import { imageTensor, shuffledIndices } from './images.js';
+import { breathe } from './loop.js';
+
+/** Encoded images with their labels, on the CPU. */
+export interface LatentDataset {
+  /** `[H, W, C]` of one latent. */
+  readonly shape: readonly [number, number, number];
+  readonly count: number;
+  readonly labels: Int32Array;
+  /** Endless shuffled batches; tensors belong to the caller. */
+  batches(batchSize: number, rng: Rng): Generator<{ latents: tf.Tensor4D; labels: tf.Tensor1D }, never>;
+  /** The first `count` latents in order. */
+  first(count: number): { latents: tf.Tensor4D; labels: tf.Tensor1D };
+}
+
+/** Encodes a data set once: the posteriors' means, scaled to unit variance. */
+export async function encodeDataset(data: ImageDataset, vae: AutoencoderKL, { signal, onProgress }: LongTaskOptions = {}): Promise<LatentDataset> {
+  const count = data.labels.length;
+  const batch = 250;
+  let values: Float32Array | undefined;
+  let shape: [number, number, number] = [0, 0, 0];
+  for (let at = 0; at < count; at += batch) {
+    throwIfCancelled(signal, 'encode');
+    const indices = Int32Array.from({ length: Math.min(batch, count - at) }, (_, i) => at + i);
+    const latents = tf.tidy(() => vae.toLatents(imageTensor(data, indices)));
+    shape = latents.shape.slice(1) as [number, number, number];
+    const read = (await latents.data()) as Float32Array;
+    values ??= new Float32Array((read.length / indices.length) * count);
+    values.set(read, (read.length / indices.length) * at);
+    latents.dispose();
+    onProgress?.({ task: 'encode', step: Math.min(count, at + batch), total: count, unit: 'image' });
+    await breathe();
+  }
+  return latentDataset(values ?? new Float32Array(), shape, data);
+}
+
+function latentDataset(values: Float32Array, shape: readonly [number, number, number], data: ImageDataset): LatentDataset {
+  const size = shape[0] * shape[1] * shape[2];
+  const pick = (indices: Int32Array) => {
+    const out = new Float32Array(indices.length * size);
+    for (const [n, index] of indices.entries()) out.set(values.subarray(index * size, (index + 1) * size), n * size);
+    return { latents: tf.tensor4d(out, [indices.length, ...shape]), labels: tf.tensor1d(Int32Array.from(indices, (i) => data.labels[i]!), 'int32') };
+  };
+  return {
+    shape,
+    count: data.labels.length,
+    labels: data.labels,
+    *batches(batchSize, rng) {
+      const indices = shuffledIndices(data, batchSize, rng);
+      for (;;) yield pick(indices.next().value);
+    },
+    first: (count) => pick(Int32Array.from({ length: count }, (_, i) => i)),
+  };
+}
