@@ -1,1 +1,4 @@
-export {};
+export { bytesPerValue, decodeFloat32, encodeFloat32, type DType } from './dtype.js';
+export { parseSafetensors, readSafetensors, writableTensor, writeSafetensors, type WritableTensor } from './safetensors.js';
+export { blobSource, bytesSource, type Source } from './source.js';
+export { stateDictHash, stateDictOf, toFloat32, type StateDict, type TensorRecord } from './state-dict.js';

@@ -1,0 +1,47 @@
+import { type DType, decodeFloat32 } from './dtype.js';
+
+/** One tensor of a checkpoint, whose bytes are read when they are asked for. */
+export interface TensorRecord {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** Little-endian values in C order. */
+  read(): Promise<Uint8Array>;
+}
+
+/** A checkpoint as data: names to tensors, and text beside them. Names like `__proto__` are only names. */
+export interface StateDict {
+  readonly tensors: ReadonlyMap<string, TensorRecord>;
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+/** A tensor's values as float32. */
+export async function toFloat32(record: TensorRecord): Promise<Float32Array<ArrayBuffer>> {
+  return decodeFloat32(await record.read(), record.dtype);
+}
+
+/** A state dict of values in memory. */
+export function stateDictOf(values: Iterable<readonly [name: string, { shape: readonly number[]; values: Float32Array }]>, metadata: Iterable<readonly [string, string]> = []): StateDict {
+  const tensors = new Map<string, TensorRecord>();
+  for (const [name, { shape, values: own }] of values) {
+    tensors.set(name, { dtype: 'F32', shape, read: async () => new Uint8Array(own.buffer, own.byteOffset, own.byteLength) });
+  }
+  return { tensors, metadata: new Map(metadata) };
+}
+
+/**
+ * SHA-256 over names, types, shapes and bytes in the order of the names, in hexadecimal: the identity of a teacher,
+ * whatever order or file its tensors lie in.
+ */
+export async function stateDictHash(state: StateDict): Promise<string> {
+  const digests: string[] = [];
+  for (const name of [...state.tensors.keys()].toSorted()) {
+    const record = state.tensors.get(name)!;
+    digests.push(`${JSON.stringify([name, record.dtype, record.shape])} ${await sha256(await record.read())}`);
+  }
+  return sha256(new TextEncoder().encode(digests.join('\n')));
+}
+
+async function sha256(bytes: Uint8Array): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>);
+  return Array.from(new Uint8Array(digest), (b) => b.toString(16).padStart(2, '0')).join('');
+}

@@ -1,0 +1,71 @@
+import { readFileSync } from 'node:fs';
+import { CheckpointError, createRng } from '@tinyfusion/core';
+import { describe, expect, it } from 'vitest';
+import { parseSafetensors, stateDictHash, stateDictOf, toFloat32, writableTensor, writeSafetensors } from '../src/index.js';
+
+const folder = new URL('../../../fixtures/golden/files/', import.meta.url);
+const read = (file: string): Uint8Array => new Uint8Array(readFileSync(new URL(file, folder)));
+const { files } = JSON.parse(readFileSync(new URL('manifest.json', folder), 'utf8')) as { files: { file: string; kind: string; expect: string }[] };
+
+describe('files written by others', () => {
+  const own = files.filter(({ kind }) => kind === 'safetensors');
+  it('has cases', () => expect(own.length).toBeGreaterThan(15));
+  for (const { file, expect: outcome } of own) {
+    it(`${file}: ${outcome}`, async () => {
+      if (outcome === 'error') {
+        await expect(parseSafetensors(read(file), file)).rejects.toBeInstanceOf(CheckpointError);
+        return;
+      }
+      const state = await parseSafetensors(read(file), file);
+      const expected = await parseSafetensors(read(`${file}.expected.safetensors`));
+      expect([...state.tensors.keys()].toSorted()).toEqual([...expected.tensors.keys()].toSorted());
+      for (const [name, record] of expected.tensors) {
+        const got = state.tensors.get(name)!;
+        expect(got.shape, name).toEqual(record.shape);
+        expect(await toFloat32(got), name).toEqual(await toFloat32(record));
+      }
+    });
+  }
+});
+
+describe('what we write', () => {
+  it('comes back, names as they are', async () => {
+    const values = Float32Array.of(1, -2.5, 3.25, 0);
+    const bytes = writeSafetensors([['__proto__', writableTensor(values, [2, 2])], ['übung.weight', writableTensor(values, [4], 'F16')]], [['note', 'a "quoted" text']]);
+    const state = await parseSafetensors(bytes);
+    expect(await toFloat32(state.tensors.get('__proto__')!)).toEqual(values);
+    expect(await toFloat32(state.tensors.get('übung.weight')!)).toEqual(values);
+    expect(state.metadata.get('note')).toBe('a "quoted" text');
+  });
+
+  it('rounds halves to nearest even', async () => {
+    const cases: [number, number][] = [[65504, 65504], [65519.99, 65504], [65520, Infinity], [2 ** -24, 2 ** -24], [2 ** -25, 0], [1.5 * 2 ** -24, 2 ** -23], [1 + 2 ** -11, 1], [1 + 3 * 2 ** -11, 1 + 2 ** -9], [-0.1, -0.0999755859375], [-Infinity, -Infinity]];
+    const state = await parseSafetensors(writeSafetensors([['x', writableTensor(Float32Array.from(cases, ([v]) => v), [cases.length], 'F16')]]));
+    expect(Array.from(await toFloat32(state.tensors.get('x')!))).toEqual(cases.map(([, v]) => v));
+  });
+
+  it('has a hash that does not depend on order', async () => {
+    const [a, b] = [{ shape: [1], values: Float32Array.of(1) }, { shape: [1], values: Float32Array.of(2) }];
+    const hash = await stateDictHash(stateDictOf([['a', a], ['b', b]]));
+    expect(await stateDictHash(stateDictOf([['b', b], ['a', a]]))).toBe(hash);
+    expect(await stateDictHash(stateDictOf([['a', b], ['b', a]]))).not.toBe(hash);
+  });
+});
+
+it('ends in data or in a CheckpointError on 5,000 mutated files', async () => {
+  const rng = createRng(1);
+  const good = read('all_dtypes.safetensors');
+  let refused = 0;
+  for (let i = 0; i < 5000; i++) {
+    const bytes = good.slice(0, i % 5 === 0 ? rng.integers(0, good.length + 1, 1)[0] : good.length);
+    for (const at of rng.integers(0, Math.max(1, bytes.length), 1 + (i % 4))) bytes[at] = rng.integers(0, 256, 1)[0]!;
+    try {
+      const state = await parseSafetensors(bytes);
+      for (const record of state.tensors.values()) await record.read();
+    } catch (error) {
+      expect(error).toBeInstanceOf(CheckpointError);
+      refused++;
+    }
+  }
+  expect(refused).toBeGreaterThan(1000);
+});
