@@ -50,8 +50,9 @@ function readCase(name: string): GoldenCase {
   const header = JSON.parse(file.toString('utf8', 8, 8 + headerSize)) as Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
   const metadata = header['__metadata__'] as unknown as Record<string, string>;
   const tensors = new Map<string, GoldenTensor>();
-  for (const [key, { dtype, shape, data_offsets: [from, to] }] of Object.entries(header)) {
+  for (const [key, entry] of Object.entries(header)) {
     if (key === '__metadata__') continue;
+    const { dtype, shape, data_offsets: [from, to] } = entry;
     const bytes = new Uint8Array(file.subarray(8 + headerSize + from, 8 + headerSize + to)).buffer; // a copy, so aligned
     tensors.set(key, { shape, values: dtype === 'F32' ? new Float32Array(bytes) : dtype === 'I32' ? new Int32Array(bytes) : new Uint8Array(bytes) });
   }

@@ -33,16 +33,24 @@ export function ddim(diffusion: GaussianDiffusion, denoiser: Denoiser, options: 
   });
 }
 
+/** Options of {@link ddimInversion}. */
+export interface DdimInversionOptions extends Pick<SamplingOptions, 'clipDenoised' | 'signal'> {
+  /** The data to start from, `[N, …, C]`; borrowed. */
+  noise: tf.Tensor;
+  /** Step of the process that the data is at. Default 0. */
+  from?: number;
+}
+
 /**
  * DDIM backwards, from data to the noise that leads to it (Song et al. 2021, section 4.3). The last step assumes
  * ᾱ = 0. Upstream: `ddim_reverse_sample`.
- * @param options `noise` is the data to start from
  */
-export function ddimInversion(diffusion: GaussianDiffusion, denoiser: Denoiser, options: Pick<SamplingOptions, 'noise' | 'clipDenoised' | 'signal'>): Sampling {
-  const { noise: data, clipDenoised = false, signal } = options;
+export function ddimInversion(diffusion: GaussianDiffusion, denoiser: Denoiser, { noise: data, clipDenoised = false, from = 0, signal }: DdimInversionOptions): Sampling {
   const { alphasCumprodNext } = diffusion.tables;
   const n = data.shape[0]!;
-  return walk('invert', Array.from({ length: diffusion.steps }, (_, t) => t), diffusion.steps, data, signal, (x, t) => {
+  const total = diffusion.steps - from;
+  if (!Number.isInteger(from) || from < 0 || total < 1) throw new ArgumentError('DdimInversionOptions.from', from, `an integer from 0 to ${diffusion.steps - 1}`);
+  return walk('invert', Array.from({ length: total }, (_, i) => from + i), total, data, signal, (x, t) => {
     const steps = new Int32Array(n).fill(t);
     const { xStart } = diffusion.predict(denoiser, x, steps, { clipDenoised });
     const epsilon = diffusion.epsilonFromStart(x, steps, xStart);

@@ -1,5 +1,6 @@
 export { betas, type BetaSchedule } from './betas.js';
-export { ddim, ddimInversion, type DdimOptions } from './ddim.js';
+export { bitsPerDimension, priorBits, type BoundStep } from './bits-per-dimension.js';
+export { ddim, ddimInversion, type DdimInversionOptions, type DdimOptions } from './ddim.js';
 export { ddpm, type DdpmOptions } from './ddpm.js';
 export { GaussianDiffusion, type Denoiser, type GaussianDiffusionOptions, type GaussianTables, type PredictedMoments, type Timesteps, type TrainingTerms } from './gaussian.js';
 export { classifierFreeGuidance, type GuidanceOptions } from './guidance.js';
