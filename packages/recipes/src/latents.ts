@@ -1,20 +1,31 @@
 import { type LongTaskOptions, type Rng, throwIfCancelled } from '@tinyfusion/core';
-import type { ImageDataset } from '@tinyfusion/data';
+import { type BatchPosition, type ImageDataset, shuffledBatches } from '@tinyfusion/data';
 import type { AutoencoderKL } from '@tinyfusion/models';
 import * as tf from '@tensorflow/tfjs-core';
-import { imageTensor, shuffledIndices } from './images.js';
+import { imageTensor } from './images.js';
 import { breathe } from './loop.js';
+
+/** A batch of latents with their labels; tensors belong to the caller. */
+export interface LatentBatch {
+  /** `[N, H, W, C]`, scaled to unit variance. */
+  latents: tf.Tensor4D;
+  /** int32 `[N]`. */
+  labels: tf.Tensor1D;
+}
+
+/** Endless batches of latents, and where they stand. */
+export interface LatentBatches {
+  next(): LatentBatch;
+  position(): BatchPosition;
+}
 
 /** Encoded images with their labels, on the CPU. */
 export interface LatentDataset {
   /** `[H, W, C]` of one latent. */
   readonly shape: readonly [number, number, number];
-  readonly count: number;
   readonly labels: Int32Array;
-  /** Endless shuffled batches; tensors belong to the caller. */
-  batches(batchSize: number, rng: Rng): Generator<{ latents: tf.Tensor4D; labels: tf.Tensor1D }, never>;
-  /** The first `count` latents in order. */
-  first(count: number): { latents: tf.Tensor4D; labels: tf.Tensor1D };
+  /** Endless shuffled batches, from a stream or from a saved position. */
+  batches(batchSize: number, from: Rng | BatchPosition): LatentBatches;
 }
 
 /** Encodes a data set once: the posteriors' means, scaled to unit variance. */
@@ -35,24 +46,22 @@ export async function encodeDataset(data: ImageDataset, vae: AutoencoderKL, { si
     onProgress?.({ task: 'encode', step: Math.min(count, at + batch), total: count, unit: 'image' });
     await breathe();
   }
-  return latentDataset(values ?? new Float32Array(), shape, data);
+  return latentDataset(values ?? new Float32Array(), shape, data.labels);
 }
 
-function latentDataset(values: Float32Array, shape: readonly [number, number, number], data: ImageDataset): LatentDataset {
+function latentDataset(values: Float32Array, shape: readonly [number, number, number], labels: Int32Array): LatentDataset {
   const size = shape[0] * shape[1] * shape[2];
-  const pick = (indices: Int32Array) => {
+  const pick = (indices: Int32Array): LatentBatch => {
     const out = new Float32Array(indices.length * size);
     for (const [n, index] of indices.entries()) out.set(values.subarray(index * size, (index + 1) * size), n * size);
-    return { latents: tf.tensor4d(out, [indices.length, ...shape]), labels: tf.tensor1d(Int32Array.from(indices, (i) => data.labels[i]!), 'int32') };
+    return { latents: tf.tensor4d(out, [indices.length, ...shape]), labels: tf.tensor1d(Int32Array.from(indices, (i) => labels[i]!), 'int32') };
   };
   return {
     shape,
-    count: data.labels.length,
-    labels: data.labels,
-    *batches(batchSize, rng) {
-      const indices = shuffledIndices(data, batchSize, rng);
-      for (;;) yield pick(indices.next().value);
+    labels,
+    batches: (batchSize, from) => {
+      const indices = shuffledBatches(labels.length, batchSize, from);
+      return { next: () => pick(indices.next()), position: () => indices.position() };
     },
-    first: (count) => pick(Int32Array.from({ length: count }, (_, i) => i)),
   };
 }
