@@ -1,0 +1,70 @@
+import { ArgumentError } from '@tinyfusion/core';
+
+/** A run of neighbouring layers out of which some are kept. */
+export interface Group {
+  /** Index of the first layer. */
+  readonly start: number;
+  /** M: number of layers. */
+  readonly size: number;
+  /** N: how many are kept. */
+  readonly kept: number;
+  /** Every way to keep N of M, as indices inside the group, in lexicographic order (`itertools.combinations`). */
+  readonly options: readonly (readonly number[])[];
+}
+
+/** `'1:2'`, repeated over the depth, or one `[N, M]` a group, e.g. `[[2, 4], [3, 4]]`. */
+export type GroupScheme = string | readonly (readonly [kept: number, size: number])[];
+
+/** More options than this in one group need another relaxation. */
+const MOST_OPTIONS = 20_000;
+
+/**
+ * The groups of a scheme over `depth` layers (paper, section 3.3).
+ * @throws ArgumentError where they do not add up to the depth, or a group keeps none, or more than it has
+ */
+export function parseGroups(scheme: GroupScheme, depth: number): Group[] {
+  const list = typeof scheme === 'string' ? repeat(scheme, depth) : scheme;
+  const total = list.reduce((sum, [, size]) => sum + size, 0);
+  if (total !== depth) throw new ArgumentError('groups', scheme, `groups that cover the model's ${depth} layers; these cover ${total}`);
+  let start = 0;
+  return list.map(([kept, size]) => {
+    if (!Number.isInteger(kept) || !Number.isInteger(size) || kept < 1 || kept > size) throw new ArgumentError('groups', [kept, size], 'N:M with 1 ≤ N ≤ M');
+    const count = binomial(size, kept);
+    if (count > MOST_OPTIONS) throw new ArgumentError('groups', [kept, size], `at most ${MOST_OPTIONS} options a group; ${kept}:${size} has ${count}. Use smaller groups.`);
+    const group = { start, size, kept, options: combinations(size, kept) };
+    start += size;
+    return group;
+  });
+}
+
+/** Every way to choose `k` of 0 … n − 1, in lexicographic order. */
+export function combinations(n: number, k: number): number[][] {
+  const out: number[][] = [];
+  const choice = Array.from({ length: k }, (_, i) => i);
+  for (;;) {
+    out.push([...choice]);
+    let i = k - 1;
+    while (i >= 0 && choice[i] === n - k + i) i--;
+    if (i < 0) return out;
+    choice[i]! += 1;
+    for (let j = i + 1; j < k; j++) choice[j] = choice[j - 1]! + 1;
+  }
+}
+
+/** n over k. */
+export function binomial(n: number, k: number): number {
+  let result = 1;
+  for (let i = 1; i <= k; i++) result = (result * (n - k + i)) / i;
+  return Math.round(result);
+}
+
+function repeat(scheme: string, depth: number): [number, number][] {
+  const match = /^(\d+):(\d+)$/.exec(scheme);
+  if (match === null) throw new ArgumentError('groups', scheme, "N:M, e.g. '1:2', or a list of [N, M]");
+  const [kept, size] = [Number(match[1]), Number(match[2])];
+  if (size < 1 || depth % size !== 0) {
+    const fitting = Array.from({ length: depth }, (_, i) => i + 1).filter((m) => depth % m === 0 && m > 1);
+    throw new ArgumentError('groups', scheme, `N:M whose M divides the model's ${depth} layers; M can be ${fitting.join(', ')}`);
+  }
+  return Array.from({ length: depth / size }, () => [kept, size]);
+}
