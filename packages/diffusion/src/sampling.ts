@@ -70,12 +70,21 @@ export async function* walk(name: string, steps: Iterable<number>, total: number
   }
 }
 
-/** Runs a sampler to its end. @returns the last x, which belongs to the caller */
+/**
+ * Runs a sampler to its end. Where it, or `onStep`, throws, nothing is left behind.
+ * @returns the last x, which belongs to the caller
+ */
 export async function sampleToEnd(sampling: Sampling, onStep?: (step: SamplingStep) => void): Promise<tf.Tensor> {
   let x: tf.Tensor | undefined;
-  for await (const step of sampling) {
-    onStep?.(step);
-    x = step.x;
+  try {
+    for await (const step of sampling) {
+      x = step.x;
+      onStep?.(step);
+    }
+  } catch (error) {
+    // the last x is ours already, the ones before the sampler has freed
+    x?.dispose();
+    throw error;
   }
   if (x === undefined) throw new ArgumentError('sampleToEnd: sampling', 'finished', 'a run with at least one step left');
   return x;

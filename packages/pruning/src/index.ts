@@ -1,1 +1,5 @@
-export {};
+export { BlockInfluence } from './block-influence.js';
+export { atRandom, byIndex, leastRedundant, oracle } from './choices.js';
+export { maskHook } from './mask-hook.js';
+export { PRUNE_RECORD_KEY, pruneMetadata, readPruneRecord, type PruneRecord } from './prune-record.js';
+export { pruneBlocks, pruneState, stackDepth } from './surgery.js';

@@ -1,0 +1,50 @@
+import { ArgumentError, type Rng } from '@tinyfusion/core';
+
+/**
+ * Layers to keep, by index.
+ * @returns ascending
+ * @throws ArgumentError where an index is not in the model or there twice
+ */
+export function byIndex(depth: number, kept: readonly number[]): number[] {
+  if (kept.length === 0) throw new ArgumentError('kept layers', kept, 'at least one');
+  for (const [i, layer] of kept.entries()) {
+    if (!Number.isInteger(layer) || layer < 0 || layer >= depth) throw new ArgumentError('kept layers', layer, `indices from 0 to ${depth - 1}`);
+    if (kept.indexOf(layer) !== i) throw new ArgumentError('kept layers', kept, 'each layer once');
+  }
+  return kept.toSorted((a, b) => a - b);
+}
+
+/** `count` of `depth` layers, uniformly at random. @returns ascending */
+export function atRandom(depth: number, count: number, rng: Rng): number[] {
+  checkCount(depth, count);
+  return byIndex(depth, Array.from(rng.permutation(depth).subarray(0, count)));
+}
+
+/**
+ * The choice that the paper calls Oracle, BK-SDM's for a transformer (Kim et al. 2023): of each run of neighbouring
+ * blocks the first one stays, so that for half the depth blocks 0, 2, 4, … are kept and every second is removed. For
+ * other counts the kept blocks are spread evenly, the first block always among them.
+ * @returns ascending
+ */
+export function oracle(depth: number, count: number): number[] {
+  checkCount(depth, count);
+  return Array.from({ length: count }, (_, i) => Math.floor((i * depth) / count));
+}
+
+/**
+ * Keeps the layers whose removal scores worst.
+ * @param scores redundancy of each layer: the highest are removed
+ * @param options `keepLast`: whether the last layer is never removed. Default `true`, as in the reference's ShortGPT
+ */
+export function leastRedundant(scores: readonly number[], count: number, { keepLast = true }: { keepLast?: boolean } = {}): number[] {
+  const depth = scores.length;
+  checkCount(depth, count);
+  const candidates = scores.map((score, layer) => ({ score, layer })).filter(({ layer }) => !(keepLast && layer === depth - 1));
+  // the first of equal scores goes first
+  const removed = new Set(candidates.toSorted((a, b) => b.score - a.score || a.layer - b.layer).slice(0, depth - count).map(({ layer }) => layer));
+  return Array.from({ length: depth }, (_, layer) => layer).filter((layer) => !removed.has(layer));
+}
+
+function checkCount(depth: number, count: number): void {
+  if (!Number.isInteger(count) || count < 1 || count > depth) throw new ArgumentError('layers to keep', count, `an integer from 1 to the model's ${depth}`);
+}
