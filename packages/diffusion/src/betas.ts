@@ -18,8 +18,12 @@ export function betas(schedule: BetaSchedule, steps: number): Float64Array {
     return Float64Array.from({ length: steps }, (_, t) => (steps === 1 ? from : from + ((to - from) * t) / (steps - 1)));
   }
   if (schedule === 'squared-cosine') {
-    const kept = (s: number) => Math.cos(((s + 0.008) / 1.008) * (Math.PI / 2)) ** 2;
-    return Float64Array.from({ length: steps }, (_, t) => Math.min(1 - kept((t + 1) / steps) / kept(t / steps), 0.999));
+    return Float64Array.from({ length: steps }, (_, t) => Math.min(1 - cosineKept((t + 1) / steps) / cosineKept(t / steps), 0.999));
   }
   throw new ArgumentError('schedule', schedule, "'linear' or 'squared-cosine'");
+}
+
+/** ᾱ at the fraction s of the process, up to a factor. */
+function cosineKept(s: number): number {
+  return Math.cos(((s + 0.008) / 1.008) * (Math.PI / 2)) ** 2;
 }

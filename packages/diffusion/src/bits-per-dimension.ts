@@ -89,6 +89,8 @@ export interface TotalBits {
   mse: tf.Tensor2D;
 }
 
+const stack = (terms: tf.Tensor[]) => tf.stack(terms, 1) as tf.Tensor2D;
+
 /** Runs {@link bitsPerDimension} to its end and sums it up. Upstream: `calc_bpd_loop`. */
 export async function totalBitsPerDimension(diffusion: GaussianDiffusion, denoiser: Denoiser, x0: tf.Tensor, options: BitsPerDimensionOptions): Promise<TotalBits> {
   const columns = { vb: [] as tf.Tensor[], xStartMse: [] as tf.Tensor[], mse: [] as tf.Tensor[] };
@@ -99,7 +101,6 @@ export async function totalBitsPerDimension(diffusion: GaussianDiffusion, denois
       columns.mse.push(tf.clone(mse));
     }
     return tf.tidy(() => {
-      const stack = (terms: tf.Tensor[]) => tf.stack(terms, 1) as tf.Tensor2D;
       const vb = stack(columns.vb);
       const prior = priorBits(diffusion, x0);
       const total = tf.add(tf.sum(vb, 1), prior) as tf.Tensor1D;

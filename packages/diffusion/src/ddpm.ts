@@ -23,7 +23,7 @@ export function ddpm(diffusion: GaussianDiffusion, denoiser: Denoiser, options: 
   });
 }
 
-/** steps − 1 … 0. */
+/** @yields steps − 1 … 0 */
 export function* descending(steps: number): Generator<number> {
   for (let t = steps - 1; t >= 0; t--) yield t;
 }

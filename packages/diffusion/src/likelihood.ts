@@ -25,10 +25,14 @@ export function discretisedLogLikelihood(x: tf.Tensor, mean: tf.Tensor, logScale
     const inverse = tf.exp(tf.neg(logScale));
     const upper = normalCDF(tf.mul(inverse, tf.add(centred, 1 / 255)));
     const lower = normalCDF(tf.mul(inverse, tf.sub(centred, 1 / 255)));
-    const log = (p: tf.Tensor) => tf.log(tf.maximum(p, 1e-12));
     const inside = tf.where(tf.greater(x, 0.999), log(tf.sub(1, lower)), log(tf.sub(upper, lower)));
     return tf.where(tf.less(x, -0.999), log(upper), inside);
   });
+}
+
+/** ln p, p at least 1e-12. */
+function log(p: tf.Tensor): tf.Tensor {
+  return tf.log(tf.maximum(p, 1e-12));
 }
 
 /** (1 + tanh(√(2/π)(x + 0.044715x³)))/2. */

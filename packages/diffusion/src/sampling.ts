@@ -44,6 +44,7 @@ export function noiseSourceOf(sampler: string, { rng, noiseSource }: Pick<Sampli
 /**
  * Steps from the end of a process to its start.
  * @param move from x at step t to the next x; inside a tidy, no read-back
+ * @yields each step, once `move` is done
  */
 export async function* walk(name: string, steps: Iterable<number>, total: number, noise: tf.Tensor, signal: AbortSignal | undefined, move: (x: tf.Tensor, t: number) => { x: tf.Tensor; xStart: tf.Tensor }): Sampling {
   let x = tf.clone(noise);

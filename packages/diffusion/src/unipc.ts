@@ -16,6 +16,9 @@ interface Past {
   width: number;
 }
 
+/** The same data, past the end of the tidy. */
+const hold = (tensor: tf.Tensor) => tf.keep(tf.clone(tensor));
+
 /**
  * UniPC (Zhao et al. 2023) of order 2 on the predicted x₀, with B(h) = e^(−h) − 1: each step extrapolates like
  * DPM-Solver++(2M), and corrects itself once the model has been run at the new point, which the next step needs anyway.
@@ -37,7 +40,6 @@ export function unipc(diffusion: GaussianDiffusion, denoiser: Denoiser, options:
     const width = past === undefined ? 0 : now.lambda - past.point.lambda;
     const slope = past === undefined ? undefined : tf.div(tf.sub(xStart, past.xStart), width);
     forget();
-    const hold = (tensor: tf.Tensor) => tf.keep(tf.clone(tensor));
     past = { point: now, x: hold(x), xStart: hold(xStart), slope: slope === undefined ? undefined : hold(slope), width };
     i += 1;
     const target = slope === undefined || next.sigma === 0 ? xStart : tf.add(xStart, tf.mul(slope, (next.lambda - now.lambda) / 2));

@@ -3,10 +3,9 @@ import { ArgumentError, ShapeError, createRng } from '@tinyfusion/core';
 import { type Denoiser, GaussianDiffusion, type GaussianDiffusionOptions, betas, discretisedLogLikelihood, normalKL, priorBits, spacedTimesteps, totalBitsPerDimension } from '@tinyfusion/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { useCpu } from './toy.js';
 
-beforeAll(async () => {
-  expect(await tf.setBackend('cpu')).toBe(true);
-});
+beforeAll(useCpu);
 
 const normal = (shape: number[], seed: number) => tf.tensor(createRng(seed).normal(shape.reduce((a, b) => a * b, 1)), shape);
 const closest = async (got: tf.Tensor, wanted: tf.Tensor) => (await tf.max(tf.abs(tf.sub(got, wanted))).data())[0]!;

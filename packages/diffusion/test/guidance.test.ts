@@ -3,10 +3,9 @@ import { ArgumentError } from '@tinyfusion/core';
 import { type Denoiser, classifierFreeGuidance } from '@tinyfusion/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { useCpu } from './toy.js';
 
-beforeAll(async () => {
-  expect(await tf.setBackend('cpu')).toBe(true);
-});
+beforeAll(useCpu);
 
 /** Puts out 10 in every channel for conditioned rows and 1 for the others, twice the channels of x. */
 const model: Denoiser = (x) =>

@@ -3,11 +3,9 @@ import { ArgumentError, CancelledError, createRng } from '@tinyfusion/core';
 import { type GaussianDiffusion, type Sampling, ddim, ddimInversion, ddpm, sampleToEnd } from '@tinyfusion/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { GaussianToy, toyProcess } from './toy.js';
+import { GaussianToy, toyProcess, useCpu } from './toy.js';
 
-beforeAll(async () => {
-  expect(await tf.setBackend('cpu')).toBe(true);
-});
+beforeAll(useCpu);
 
 const toy = new GaussianToy(0.5, 0.4);
 const samplers = {

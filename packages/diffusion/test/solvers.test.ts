@@ -3,11 +3,9 @@ import { ArgumentError } from '@tinyfusion/core';
 import { type Sampling, ddim, dpmSolver, sampleToEnd, unipc } from '@tinyfusion/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { GaussianToy, toyProcess } from './toy.js';
+import { GaussianToy, toyProcess, useCpu } from './toy.js';
 
-beforeAll(async () => {
-  expect(await tf.setBackend('cpu')).toBe(true);
-});
+beforeAll(useCpu);
 
 const process = toyProcess();
 const toy = new GaussianToy(0.7, 0.5);

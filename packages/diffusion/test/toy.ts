@@ -1,6 +1,11 @@
 import { type Denoiser, type GaussianDiffusion, GaussianDiffusion as Process } from '@tinyfusion/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
 
+/** Starts tfjs's cpu backend. */
+export async function useCpu(): Promise<void> {
+  if (!(await tf.setBackend('cpu'))) throw new Error('the cpu backend does not start');
+}
+
 /** Data N(mean, deviation²) in every element: what a perfect model predicts, and where the flow leads, are known exactly. */
 export class GaussianToy {
   constructor(
