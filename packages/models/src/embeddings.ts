@@ -10,7 +10,8 @@ import * as tf from '@tensorflow/tfjs-core';
 export function timestepEmbedding(t: tf.Tensor1D, features: number, maxPeriod = 10000): tf.Tensor2D {
   return tf.tidy(() => {
     const half = Math.floor(features / 2);
-    const frequencies = Float32Array.from({ length: half }, (_, i) => Math.exp(Math.fround((-Math.log(maxPeriod) * i) / half)));
+    // rounded to float32 where PyTorch rounds: late in sampling x₀ shows these bits magnified
+    const frequencies = Float32Array.from({ length: half }, (_, i) => Math.exp(Math.fround(Math.fround(Math.fround(-Math.log(maxPeriod)) * i) / half)));
     const angles = tf.mul(tf.expandDims(t, 1), tf.expandDims(tf.tensor1d(frequencies), 0));
     const parts = [tf.cos(angles), tf.sin(angles)];
     if (features % 2 === 1) parts.push(tf.zeros([t.shape[0], 1]));
