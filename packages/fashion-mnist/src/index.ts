@@ -1,1 +1,3 @@
-export {};
+export { loadAsset, type AssetName } from './assets.js';
+export { fashionMnistClassNames, loadFashionMnist } from './fashion-mnist.js';
+export { loadAutoencoder, loadFeatureNetwork, loadTeacher } from './models.js';
