@@ -1,5 +1,6 @@
 import { type Float, axes, silu } from '@tinyfusion/kernels';
-import { Conv2d, GroupNorm, type Init, Linear, Module } from '@tinyfusion/nn';
+import { Conv2d, GroupNorm, type Init, Linear, Module, loadState, storedConfig } from '@tinyfusion/nn';
+import type { StateDict } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import type { FeatureNetwork } from './feature-network.js';
 
@@ -53,4 +54,11 @@ export class ConvClassifier extends Module {
 export function classifierFeatures(classifier: ConvClassifier, name: string): FeatureNetwork {
   const { inputSize, features, numClasses } = classifier.config;
   return { name, inputSize, dimension: features, classes: numClasses, comparable: false, run: (images) => classifier.forward(images) };
+}
+
+/** A classifier from a checkpoint of ours alone. @throws CheckpointError where it holds something else */
+export async function loadConvClassifier(state: StateDict): Promise<ConvClassifier> {
+  const classifier = new ConvClassifier(storedConfig<ConvClassifierConfig>(state, 'ConvClassifier'), { init: 'zeros' });
+  await loadState(classifier, state);
+  return classifier;
 }

@@ -1,4 +1,4 @@
-export { ConvClassifier, classifierFeatures, type ConvClassifierConfig } from './conv-classifier.js';
+export { ConvClassifier, classifierFeatures, loadConvClassifier, type ConvClassifierConfig } from './conv-classifier.js';
 export { evaluate, statisticsOf, type EvaluateOptions, type Evaluation } from './evaluate.js';
 export { extractFeatures, type ExtractOptions, type ExtractedFeatures, type FeatureNetwork } from './feature-network.js';
 export { frechetDistance, type FrechetDistance } from './frechet.js';
