@@ -1,1 +1,11 @@
-export {};
+export { distill, type DistillOptions, type RecoveryCurves } from './distill.js';
+export { evaluateModel, referenceFeatures, type EvaluateModelOptions, type ModelEvaluation } from './evaluate.js';
+export { cropCentre, imageTensor } from './images.js';
+export { encodeDataset, type LatentBatch, type LatentBatches, type LatentDataset } from './latents.js';
+export { learnMasks, type LearnMasksOptions, type LearnedMasks } from './learn-masks.js';
+export { breathe, optimise, type OptimiseOptions, type ParameterGroup } from './loop.js';
+export { chooseByBlockInfluence, shallowCopy, stateOf, type ShortGptOptions } from './prune.js';
+export { sampleImages, type SampleOptions } from './sample.js';
+export { fashionTeacher, train, type TrainOptions } from './train.js';
+export { fashionAutoencoder, trainAutoencoder, type TrainAutoencoderOptions } from './train-autoencoder.js';
+export { classifierAccuracy, fashionClassifier, trainClassifier, type TrainClassifierOptions } from './train-classifier.js';

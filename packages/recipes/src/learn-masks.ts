@@ -1,0 +1,105 @@
+import { type LongTaskOptions, createRng } from '@tinyfusion/core';
+import { GaussianDiffusion } from '@tinyfusion/diffusion';
+import { injectLora } from '@tinyfusion/lora';
+import type { DiT } from '@tinyfusion/models';
+import { randomNormal } from '@tinyfusion/nn';
+import { type Decision, DecisionHistory, type GateSchedule, type GroupScheme, LayerGates, decide, defaultScaling, defaultTau, gateHook } from '@tinyfusion/sampler';
+import { AdamW, Ema, constant } from '@tinyfusion/train';
+import * as tf from '@tensorflow/tfjs-core';
+import type { LatentDataset } from './latents.js';
+import { optimise } from './loop.js';
+
+/**
+ * Learns which layers to keep (paper, section 3): masks are drawn for each sample by Gumbel-softmax over the gates of
+ * N:M groups, while low-rank adapters stand in for the fine-tuning to come. What is minimised is the diffusion loss
+ * after that fine-tuning, not right after the cut.
+ *
+ * Command: `tinyfusion learn-masks --groups 1:2`.
+ * Cost: one forward and backward pass of the whole model a step.
+ */
+
+export interface LearnMasksOptions extends LongTaskOptions {
+  /** Default `'1:2'`. */
+  groups?: GroupScheme;
+  /** Paper: 10,000. */
+  steps: number;
+  /** Default 64 (paper: 128). */
+  batchSize?: number;
+  /** Learning rate of what is co-optimised. Default 1e-4, the reference's. */
+  lr?: number;
+  /** Learning rate of the gates. Default ten times `lr`, as the reference. */
+  gateLr?: number;
+  /** What moves beside the gates: adapters, all weights (a copy must be given), or nothing. Default `'lora'`. */
+  update?: 'lora' | 'full' | 'frozen';
+  /** Rank of the adapters. Default 8. */
+  rank?: number;
+  /** Default 4 → 0.1, linear. */
+  tau?: GateSchedule;
+  /** Default 100 throughout. */
+  scaling?: GateSchedule;
+  /** Decay of the averaged gates that decide. Default 0.999 with warm-up. */
+  emaDecay?: number;
+  seed: number;
+}
+
+/** What was learned. */
+export interface LearnedMasks {
+  decision: Decision;
+  history: DecisionHistory;
+  /** (step, loss under sampled masks). */
+  losses: [number, number][];
+}
+
+/** The teacher is left as it was, but for `update: 'full'`. */
+export async function learnMasks(teacher: DiT, data: LatentDataset, options: LearnMasksOptions): Promise<LearnedMasks> {
+  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, seed, signal, onProgress } = options;
+  const rng = createRng(seed);
+  const gates = new LayerGates(groups, teacher.blocks.length);
+  const diffusion = new GaussianDiffusion();
+  const batches = data.batches(batchSize, rng.split('data'));
+  const [draws, gumbel] = [rng.split('noise'), rng.split('gumbel')];
+  const adapters = update === 'lora' ? injectLora(teacher, { init: rng.split('adapters'), rank }) : undefined;
+  const weights = update === 'full' ? teacher.parameters() : (adapters?.parameters() ?? []);
+  const [weightOptimizer, gateOptimizer] = [new AdamW(weights), new AdamW(gates.parameters())];
+  const ema = new Ema(gates.parameters(), { decay: emaDecay, warmUp: true });
+  const history = new DecisionHistory();
+  const losses: [number, number][] = [];
+  const every = Math.max(1, Math.floor(steps / 100));
+  const decided = async (step: number): Promise<Decision> => decide(gates.groups, (await Promise.all(ema.averages().map((g) => g.data()))) as Float32Array[], scaling(step, steps));
+  try {
+    await optimise(
+      (step) => {
+        const { latents, labels } = batches.next();
+        const t = draws.integers(0, diffusion.steps, batchSize);
+        const noise = randomNormal<tf.Rank.R4>(draws, latents.shape);
+        const p = teacher.config.classDropoutProb;
+        const drop = tf.tensor1d(Int32Array.from(draws.uniform(batchSize), (u) => (u < p ? 1 : 0)), 'int32');
+        const { masks } = gates.sample(batchSize, { tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel });
+        const terms = diffusion.trainingLosses((x, s) => teacher.forward(x as tf.Tensor4D, s, labels, { drop, hook: gateHook(masks) }), latents, t, noise);
+        return tf.mean(terms.loss);
+      },
+      {
+        task: 'learn masks',
+        steps,
+        groups: [
+          { parameters: weights, optimizer: weightOptimizer, lr: constant(lr) },
+          { parameters: gates.parameters(), optimizer: gateOptimizer, lr: constant(gateLr) },
+        ],
+        ema,
+        signal,
+        onProgress,
+        afterStep: async (step, { loss }) => {
+          losses.push([step + 1, loss!]);
+          if ((step + 1) % every === 0) history.record(step + 1, await decided(step));
+        },
+      },
+    );
+    return { decision: await decided(steps - 1), history, losses };
+  } finally {
+    adapters?.remove();
+    weightOptimizer.dispose();
+    gateOptimizer.dispose();
+    ema.dispose();
+    gates.dispose();
+  }
+}
