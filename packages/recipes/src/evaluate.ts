@@ -22,6 +22,8 @@ export function referenceFeatures(network: FeatureNetwork, data: ImageDataset, c
 export interface ModelEvaluation extends Evaluation {
   /** Share of samples whose asked-for class the feature network finds most likely, in [0, 1]. */
   agreement: number;
+  /** Samples drawn and decoded in a second. */
+  imagesPerSecond: number;
 }
 
 export interface EvaluateModelOptions extends SampleOptions {
@@ -32,8 +34,15 @@ export interface EvaluateModelOptions extends SampleOptions {
 /** Draws samples with classes in turn and compares them with real features. */
 export async function evaluateModel(dit: DiT, vae: AutoencoderKL, network: FeatureNetwork, real: ExtractedFeatures, { count, ...options }: EvaluateModelOptions): Promise<ModelEvaluation> {
   const labels = Int32Array.from({ length: count }, (_, i) => i % dit.config.numClasses);
+  let seconds = 0;
   async function* cropped(): AsyncGenerator<tf.Tensor4D> {
-    for await (const images of sampleImages(dit, vae, labels, options)) {
+    const run = sampleImages(dit, vae, labels, options);
+    for (;;) {
+      const from = performance.now();
+      const { value: images } = await run.next();
+      if (images === undefined) return;
+      await finished(images);
+      seconds += (performance.now() - from) / 1000;
       const inner = cropCentre(images, network.inputSize);
       images.dispose();
       yield inner;
@@ -46,5 +55,12 @@ export async function evaluateModel(dit: DiT, vae: AutoencoderKL, network: Featu
     const row = generated.logits.subarray(i * classes, (i + 1) * classes);
     if (row.indexOf(row.reduce((a, b) => Math.max(a, b))) === labels[i]) right++;
   }
-  return { ...(await evaluate(network, generated, real, { signal: options.signal })), agreement: right / count };
+  return { ...(await evaluate(network, generated, real, { signal: options.signal })), agreement: right / count, imagesPerSecond: count / seconds };
+}
+
+/** Waits until the device has computed a tensor. */
+async function finished(x: tf.Tensor): Promise<void> {
+  const probe = tf.max(x);
+  await probe.data();
+  probe.dispose();
 }

@@ -1,1 +1,20 @@
-export {};
+/**
+ * Jobs that read and write files, under Node.
+ * @packageDocumentation
+ */
+export {
+  distillJob,
+  evaluateJob,
+  learnMasksJob,
+  pruneJob,
+  sampleJob,
+  trainJob,
+  type DistillJob,
+  type EvaluateJob,
+  type JobContext,
+  type LearnMasksJob,
+  type PruneJob,
+  type SampleJob,
+  type TrainJob,
+} from './jobs.js';
+export { fastSizes, quickstart, quickstartSizes, type QuickstartOptions, type QuickstartResult, type QuickstartSizes } from './quickstart.js';

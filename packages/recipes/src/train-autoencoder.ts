@@ -1,5 +1,6 @@
 import { type LongTaskOptions, createRng } from '@tinyfusion/core';
 import { type ImageDataset, shuffledBatches } from '@tinyfusion/data';
+import { stopGradient } from '@tinyfusion/kernels';
 import { AutoencoderKL, type AutoencoderConfig, posteriorKL, samplePosterior } from '@tinyfusion/models';
 import { randomNormal } from '@tinyfusion/nn';
 import { AdamW, cosine, withWarmUp } from '@tinyfusion/train';
@@ -54,6 +55,43 @@ export async function trainAutoencoder(data: ImageDataset, options: TrainAutoenc
   );
   optimizer.dispose();
   return withUnitVariance(vae, data);
+}
+
+/** Options of {@link refineDecoder}. */
+export interface RefineDecoderOptions extends LongTaskOptions {
+  /** Default 1500. */
+  steps?: number;
+  /** Default 32. */
+  batchSize?: number;
+  /** Peak learning rate after 50 steps of warm-up; a cosine takes it to a hundredth. Default 1e-3. */
+  lr?: number;
+  /** Deviation of the noise added to latents of unit variance, which transformers do not hit exactly. Default 0.05. */
+  noise?: number;
+  seed: number;
+}
+
+/**
+ * Trains the decoder alone, on the posteriors' means: sharper images of the same latents, so that it can be done after,
+ * or while, a transformer is trained on them.
+ */
+export async function refineDecoder(vae: AutoencoderKL, data: ImageDataset, options: RefineDecoderOptions): Promise<void> {
+  const { steps = 1500, batchSize = 32, lr = 1e-3, noise: deviation = 0.05, seed, signal, onProgress } = options;
+  const rng = createRng(seed);
+  const noise = rng.split('noise');
+  const batches = shuffledBatches(data.labels.length, batchSize, rng.split('data'));
+  const parameters = [...vae.decoder.parameters(), ...vae.post_quant_conv.parameters()];
+  const optimizer = new AdamW(parameters);
+  const { scalingFactor } = vae.config;
+  await optimise(
+    () => {
+      const x = imageTensor(data, batches.next());
+      const z = stopGradient(vae.toLatents(x));
+      const noisy = tf.add(z, tf.mul(randomNormal<tf.Rank.R4>(noise, z.shape), deviation));
+      return tf.mean(tf.abs(tf.sub(vae.decode(tf.div(noisy, scalingFactor)), x))) as tf.Scalar;
+    },
+    { task: 'refine decoder', steps, groups: [{ parameters, optimizer, lr: withWarmUp(cosine({ from: lr, to: lr / 100, steps }), 50) }], signal, onProgress },
+  );
+  optimizer.dispose();
 }
 
 /** The same weights with the scaling factor 1/σ, σ over the latents of the first 1,000 images. */

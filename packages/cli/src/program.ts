@@ -1,0 +1,117 @@
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { runJob } from './run.js';
+
+const count = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('expected a positive integer.');
+  return value;
+};
+
+const seed = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 0) throw new InvalidArgumentError('expected an integer from 0.');
+  return value;
+};
+
+const number = (text: string): number => {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('expected a number.');
+  return value;
+};
+
+const layers = (text: string): number[] => {
+  const list = text.split(',').map(Number);
+  if (list.some((l) => !Number.isInteger(l))) throw new InvalidArgumentError('expected layer numbers, e.g. 0,2,4.');
+  return list;
+};
+
+/** The command line. Jobs live in @tinyfusion/recipes; this parses options for them. */
+export function program(): Command {
+  const main = new Command('tinyfusion').description('Makes diffusion transformers shallow: learn which layers to keep, remove the others, recover, sample, measure.').showHelpAfterError('(tinyfusion <job> --help lists the options)');
+
+  job(main, 'quickstart', 'the whole path on embedded Fashion-MNIST, with a report to look at')
+    .option('--fast', 'a few steps of everything, to see that it works')
+    .option('--out <folder>', 'where the report and models go', 'runs/quickstart')
+    .option('--seed <n>', 'random seed', seed, 0)
+    .action((options) =>
+      runJob(options, async (context) => {
+        const { fastSizes, quickstart, quickstartSizes } = await import('@tinyfusion/recipes/node');
+        const { report, rows } = await quickstart({ ...context, out: options.out, sizes: options.fast === true ? fastSizes : quickstartSizes, seed: options.seed });
+        console.table(Object.fromEntries(rows.map((r) => [r.name, { layers: r.layers, 'images/s': +r.imagesPerSecond.toFixed(1), FID: +r.fid.toFixed(2), IS: +r.inceptionScore.toFixed(2), precision: +r.precision.toFixed(3), recall: +r.recall.toFixed(3), agreement: +r.agreement.toFixed(2), kept: r.kept?.join(' ') ?? '' }])));
+        console.log(`report: ${report}`);
+      }),
+    );
+
+  job(main, 'learn-masks', 'learn which layers of a model to keep')
+    .option('--model <file>', 'checkpoint of ours (default: the embedded teacher)')
+    .option('--groups <scheme>', "N:M, e.g. '1:2', or a list, e.g. '2:4,3:4,1:4'", '1:2')
+    .option('--steps <n>', 'steps', count, 1000)
+    .option('--batch <n>', 'samples a step', count, 64)
+    .option('--lr <x>', 'learning rate of the adapters', number, 5e-4)
+    .option('--gate-lr <x>', 'learning rate of the gates', number, 5e-3)
+    .addOption(new Option('--update <what>', 'what moves beside the gates').choices(['lora', 'full', 'frozen']).default('lora'))
+    .option('--images <n>', 'embedded training images to use', count, 10_000)
+    .option('--seed <n>', 'random seed', seed, 0)
+    .option('--out <file>', 'the decision as JSON', 'masks.json')
+    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).learnMasksJob(options, context)));
+
+  job(main, 'prune', 'cut a model to chosen layers')
+    .option('--model <file>', 'checkpoint of ours (default: the embedded teacher)')
+    .option('--masks <file>', 'a decision of learn-masks')
+    .option('--keep <list>', 'layers to keep, e.g. 0,2,5', layers)
+    .addOption(new Option('--method <name>', 'a choice to compare with').choices(['block-influence', 'oracle', 'random']))
+    .option('--count <n>', 'layers that --method keeps (default: half)', count)
+    .option('--seed <n>', 'random seed', seed, 0)
+    .option('--out <file>', 'the shallow checkpoint', 'shallow.safetensors')
+    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).pruneJob(options, context)));
+
+  job(main, 'distill', 'recover a shallow model from its teacher')
+    .requiredOption('--student <file>', 'the shallow checkpoint')
+    .option('--teacher <file>', 'checkpoint of ours (default: the embedded teacher)')
+    .option('--steps <n>', 'steps', count, 1000)
+    .option('--batch <n>', 'samples a step', count, 64)
+    .option('--lr <x>', 'first learning rate', number, 1e-3)
+    .option('--sigmas <k>', 'mask activations from k standard deviations on (0: no mask)', number, 2)
+    .option('--beta <x>', 'first weight of the feature loss (0: none)', number, 0.01)
+    .option('--images <n>', 'embedded training images to use', count, 10_000)
+    .option('--seed <n>', 'random seed', seed, 0)
+    .option('--out <file>', 'the recovered checkpoint', 'recovered.safetensors')
+    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).distillJob(options, context)));
+
+  job(main, 'sample', 'draw images')
+    .option('--model <file>', 'checkpoint of ours (default: the embedded teacher)')
+    .option('--classes <list>', 'labels, e.g. 0,1,2 (default: each class twice)', layers)
+    .option('--steps <n>', 'sampling steps', count, 20)
+    .addOption(new Option('--solver <name>', 'solver').choices(['dpm', 'ddim', 'ddpm']).default('dpm'))
+    .option('--cfg <x>', 'strength of classifier-free guidance', number, 2.5)
+    .option('--seed <n>', 'random seed', seed, 0)
+    .option('--out <file>', 'the picture', 'samples.png')
+    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).sampleJob(options, context)));
+
+  job(main, 'evaluate', 'FID, IS, precision and recall of a model, by the embedded feature network')
+    .option('--model <file>', 'checkpoint of ours (default: the embedded teacher)')
+    .option('--samples <n>', 'samples', count, 2000)
+    .option('--steps <n>', 'sampling steps', count, 20)
+    .option('--cfg <x>', 'strength of classifier-free guidance', number, 1.5)
+    .option('--seed <n>', 'random seed', seed, 0)
+    .option('--json <file>', 'write the numbers there too')
+    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).evaluateJob(options, context)));
+
+  job(main, 'train', 'train the embedded models again: autoencoder, feature network, teacher')
+    .requiredOption('--data <folder>', 'folder of IDX files, e.g. that of Debian’s dataset-fashion-mnist')
+    .option('--out <folder>', 'where the three checkpoints go', 'runs/embedded')
+    .option('--steps <n>', 'steps of the teacher', count, 8500)
+    .option('--fast', 'a few steps of everything, to see that it works')
+    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).trainJob(options, context)));
+
+  return main;
+}
+
+/** A job with the options that all have. */
+function job(main: Command, name: string, description: string): Command {
+  return main
+    .command(name)
+    .description(description)
+    .addOption(new Option('--backend <name>', 'where to compute').choices(['auto', 'webgpu', 'wasm', 'cpu']).default('auto'))
+    .option('--debug', 'show the stack of an error');
+}

@@ -1,0 +1,285 @@
+import { ArgumentError, CheckpointError, DataError, type LongTaskOptions, createRng } from '@tinyfusion/core';
+import { type ImageDataset, firstImages } from '@tinyfusion/data';
+import { loadIdxFolder } from '@tinyfusion/data/node';
+import { type FeatureNetwork, classifierFeatures, loadConvClassifier } from '@tinyfusion/eval';
+import { fashionMnistClassNames, loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher } from '@tinyfusion/fashion-mnist';
+import { type AutoencoderKL, type DiT, loadAutoencoderKL, loadDiT } from '@tinyfusion/models';
+import { toSafetensors } from '@tinyfusion/nn';
+import { type PruneRecord, atRandom, byIndex, oracle, pruneMetadata, readPruneRecord } from '@tinyfusion/pruning';
+import { type StateDict, stateDictHash } from '@tinyfusion/weights';
+import { loadSafetensors, writeFileAtomic } from '@tinyfusion/weights/node';
+import * as tf from '@tensorflow/tfjs-core';
+import { mkdir, readFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { distill } from './distill.js';
+import { evaluateModel, referenceFeatures } from './evaluate.js';
+import { cropCentre } from './images.js';
+import { type LatentDataset, encodeDataset } from './latents.js';
+import { learnMasks } from './learn-masks.js';
+import { gridPng } from './png.js';
+import { chooseByBlockInfluence, shallowCopy } from './prune.js';
+import { sampleImages } from './sample.js';
+import { train } from './train.js';
+import { refineDecoder, trainAutoencoder } from './train-autoencoder.js';
+import { classifierAccuracy, trainClassifier } from './train-classifier.js';
+
+/** What a job gets beside its options. */
+export interface JobContext extends LongTaskOptions {
+  /** The command as it was typed, for records. */
+  command: string;
+}
+
+interface Loaded {
+  model: DiT;
+  state: StateDict;
+  name: string;
+  record: PruneRecord | undefined;
+}
+
+/** A model from a file, or the embedded teacher. */
+async function loadModel(path: string | undefined): Promise<Loaded> {
+  const state = path === undefined ? await loadTeacher() : await loadSafetensors(path);
+  return { state, model: await loadDiT(state), name: path === undefined ? 'fashion-mnist teacher' : basename(path), record: readPruneRecord(state.metadata) };
+}
+
+async function embeddedLatents(images: number, context: LongTaskOptions): Promise<LatentDataset> {
+  const vae = await loadAutoencoderKL(await loadAutoencoder());
+  const latents = await encodeDataset(firstImages(await loadFashionMnist('train'), images), vae, context);
+  vae.dispose();
+  return latents;
+}
+
+async function embeddedNetwork(): Promise<FeatureNetwork> {
+  return classifierFeatures(await loadConvClassifier(await loadFeatureNetwork()), 'the Fashion-MNIST classifier of @tinyfusion/fashion-mnist');
+}
+
+async function write(path: string, bytes: Uint8Array | string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  await writeFileAtomic(path, bytes);
+  console.log(`wrote ${path}`);
+}
+
+/** Options of `tinyfusion learn-masks`. */
+export interface LearnMasksJob {
+  model?: string;
+  groups: string;
+  steps: number;
+  batch: number;
+  lr: number;
+  gateLr: number;
+  update: 'lora' | 'full' | 'frozen';
+  images: number;
+  seed: number;
+  out: string;
+}
+
+/** A decision on disk. */
+interface StoredDecision {
+  kept: number[];
+  depth: number;
+  confidence: number[];
+  groups: [number, number][];
+  teacher: PruneRecord['teacher'];
+}
+
+/** Learns a decision and writes it, with its history, as JSON. */
+export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Promise<void> {
+  const { model, state, name } = await loadModel(job.model);
+  const depth = model.blocks.length;
+  const groups = parseScheme(job.groups);
+  const latents = await embeddedLatents(job.images, context);
+  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, lr: job.lr, gateLr: job.gateLr, update: job.update, seed: job.seed, ...context });
+  const kept = decision.groups.map((g) => g.kept.length);
+  const sizes = typeof groups === 'string' ? decision.groups.map(() => Number(groups.split(':')[1])) : groups.map(([, size]) => size);
+  const stored: StoredDecision & Record<string, unknown> = {
+    kept: decision.kept,
+    depth,
+    confidence: decision.groups.map((g) => g.confidence),
+    groups: kept.map((n, i) => [n, sizes[i]!]),
+    teacher: { name, sha256: await stateDictHash(state) },
+    seed: job.seed,
+    command: context.command,
+    history: history.rows,
+    losses,
+  };
+  await write(job.out, JSON.stringify(stored));
+  console.log(`keep ${decision.kept.join(',')} (confidence ${decision.groups.map((g) => g.confidence.toFixed(2)).join(' ')})`);
+}
+
+/** Options of `tinyfusion prune`. */
+export interface PruneJob {
+  model?: string;
+  masks?: string;
+  keep?: number[];
+  method?: 'block-influence' | 'oracle' | 'random';
+  count?: number;
+  seed: number;
+  out: string;
+}
+
+/** Cuts a model and writes it with its record. */
+export async function pruneJob(job: PruneJob, context: JobContext): Promise<void> {
+  if ([job.masks, job.keep, job.method].filter((x) => x !== undefined).length !== 1) throw new ArgumentError('prune', 'options', 'exactly one of --masks, --keep and --method');
+  const { model, state, name, record: from } = await loadModel(job.model);
+  const depth = model.blocks.length;
+  const teacher = { name, sha256: await stateDictHash(state) };
+  const count = job.count ?? Math.floor(depth / 2);
+  let choice: Pick<PruneRecord, 'kept' | 'criterion' | 'groups' | 'confidence'>;
+  if (job.masks !== undefined) {
+    const { kept, groups, confidence, teacher: own } = await readDecision(job.masks, depth);
+    if (own.sha256 !== teacher.sha256) throw new CheckpointError(`${job.masks} was learned for ${own.name} (${own.sha256.slice(0, 12)}…), this model is ${name} (${teacher.sha256.slice(0, 12)}…); learn masks for this model`);
+    choice = { kept, criterion: 'learned', groups, confidence };
+  } else if (job.keep !== undefined) choice = { kept: byIndex(depth, job.keep), criterion: 'index' };
+  else if (job.method === 'oracle') choice = { kept: oracle(depth, count), criterion: 'oracle' };
+  else if (job.method === 'random') choice = { kept: atRandom(depth, count, createRng(job.seed)), criterion: 'random' };
+  else choice = { kept: (await chooseByBlockInfluence(model, await embeddedLatents(1000, context), { count, seed: job.seed, ...context })).kept, criterion: 'block influence' };
+  const student = await shallowCopy(model, choice.kept);
+  const record: PruneRecord = { version: 1, stack: 'blocks', depth, teacher, seed: job.seed, command: context.command, ...choice, ...(from === undefined ? {} : { from }) };
+  await write(job.out, await toSafetensors(student, { type: 'DiT', config: student.config, metadata: [pruneMetadata(record)] }));
+  console.log(`kept ${choice.kept.join(',')} of ${depth} layers: ${(student.parameterCount() / 1e6).toFixed(2)} M of ${(model.parameterCount() / 1e6).toFixed(2)} M parameters`);
+}
+
+async function readDecision(path: string, depth: number): Promise<StoredDecision> {
+  let value: Partial<StoredDecision>;
+  try {
+    value = JSON.parse(await readFile(path, 'utf8')) as Partial<StoredDecision>;
+  } catch (cause) {
+    throw new DataError(`${path} cannot be read as a decision of learn-masks: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
+  if (!Array.isArray(value.kept) || value.depth !== depth || value.teacher === undefined || value.groups === undefined || value.confidence === undefined) {
+    throw new DataError(`${path} is no decision for a model of ${depth} layers; it was made for ${String(value.depth ?? 'something else')}`);
+  }
+  byIndex(depth, value.kept);
+  return value as StoredDecision;
+}
+
+/** Options of `tinyfusion distill`. */
+export interface DistillJob {
+  student: string;
+  teacher?: string;
+  steps: number;
+  batch: number;
+  lr: number;
+  sigmas: number;
+  beta: number;
+  images: number;
+  seed: number;
+  out: string;
+}
+
+/** Recovers a shallow model and writes it with its record and curve. */
+export async function distillJob(job: DistillJob, context: JobContext): Promise<void> {
+  const [student, teacher] = [await loadModel(job.student), await loadModel(job.teacher)];
+  const hash = await stateDictHash(teacher.state);
+  if (student.record !== undefined && student.record.teacher.sha256 !== hash) {
+    console.error(`note: ${student.name} was cut from ${student.record.teacher.name} (${student.record.teacher.sha256.slice(0, 12)}…), its teacher here is ${teacher.name} (${hash.slice(0, 12)}…)`);
+  }
+  if (student.model.blocks.length > teacher.model.blocks.length) throw new ArgumentError('distill: student', `${student.model.blocks.length} layers`, `at most the teacher's ${teacher.model.blocks.length}`);
+  const latents = await embeddedLatents(job.images, context);
+  const curves = await distill(student.model, teacher.model, latents, { steps: job.steps, batchSize: job.batch, lr: job.lr, sigmas: job.sigmas === 0 ? Infinity : job.sigmas, beta: job.beta, seed: job.seed, ...context });
+  const metadata: [string, string][] = student.record === undefined ? [] : [pruneMetadata(student.record)];
+  metadata.push(['tinyfusion.recovery', JSON.stringify({ command: context.command, seed: job.seed, steps: job.steps, teacher: { name: teacher.name, sha256: hash } })]);
+  await write(job.out, await toSafetensors(student.model, { type: 'DiT', config: student.model.config, metadata }));
+  await write(`${job.out}.curve.json`, JSON.stringify(curves));
+}
+
+/** Options of `tinyfusion sample`. */
+export interface SampleJob {
+  model?: string;
+  classes?: number[];
+  steps: number;
+  solver: 'dpm' | 'ddim' | 'ddpm';
+  cfg: number;
+  seed: number;
+  out: string;
+}
+
+/** Draws images and writes them as one picture. */
+export async function sampleJob(job: SampleJob, context: JobContext): Promise<void> {
+  const { model } = await loadModel(job.model);
+  const vae = await loadAutoencoderKL(await loadAutoencoder());
+  const labels = job.classes ?? Array.from({ length: 2 * model.config.numClasses }, (_, i) => i % model.config.numClasses);
+  const batches: tf.Tensor4D[] = [];
+  for await (const images of sampleImages(model, vae, labels, { steps: job.steps, solver: job.solver, guidance: job.cfg, seed: job.seed, ...context })) batches.push(images);
+  const all = tf.tidy(() => cropCentre(tf.concat(batches, 0), 28));
+  await write(job.out, await gridPng(all, { columns: Math.min(10, labels.length) }));
+  tf.dispose([all, ...batches]);
+  console.log(`classes: ${[...new Set(labels)].map((l) => `${l} ${fashionMnistClassNames[l] ?? ''}`.trim()).join(', ')}`);
+}
+
+/** Options of `tinyfusion evaluate`. */
+export interface EvaluateJob {
+  model?: string;
+  samples: number;
+  steps: number;
+  cfg: number;
+  seed: number;
+  json?: string;
+}
+
+/** Measures a model against the embedded test images. */
+export async function evaluateJob(job: EvaluateJob, context: JobContext): Promise<void> {
+  const { model, name } = await loadModel(job.model);
+  const [vae, network] = [await loadAutoencoderKL(await loadAutoencoder()), await embeddedNetwork()];
+  const real = await referenceFeatures(network, await loadFashionMnist('test'), 10_000, context);
+  const numbers = await evaluateModel(model, vae, network, real, { count: job.samples, steps: job.steps, guidance: job.cfg, seed: job.seed, ...context });
+  const { warnings, ...shown } = numbers;
+  console.log(JSON.stringify({ model: name, ...shown }, null, 2));
+  for (const warning of warnings) console.error(`note: ${warning}`);
+  if (job.json !== undefined) await write(job.json, JSON.stringify({ model: name, ...numbers, seed: job.seed, steps: job.steps, cfg: job.cfg, command: context.command }, null, 2));
+}
+
+/** Options of `tinyfusion train`. */
+export interface TrainJob {
+  data: string;
+  out: string;
+  steps: number;
+  fast?: boolean;
+}
+
+/** Trains the embedded models from random weights: the autoencoder, the feature network, the teacher. */
+export async function trainJob({ data: folder, out, steps, fast = false }: TrainJob, context: JobContext): Promise<void> {
+  const options = { classNames: fashionMnistClassNames };
+  const data: ImageDataset = await loadIdxFolder(folder, options);
+  const test = await loadIdxFolder(folder, { ...options, split: 'test' });
+  const short = (full: number): number => (fast ? 4 : full);
+  const save = (name: string, model: DiT | AutoencoderKL | Awaited<ReturnType<typeof trainClassifier>>, type: string, recipe: string): Promise<Uint8Array> =>
+    toSafetensors(model, { type, config: model.config, dtype: 'F16', metadata: [['tinyfusion.training', JSON.stringify({ data: basename(folder), recipe, command: context.command })]] }).then(async (bytes) => {
+      await write(join(out, `${name}.safetensors`), bytes);
+      return bytes;
+    });
+
+  const vae = await trainAutoencoder(data, { steps: short(1000), seed: 1, ...context });
+  await refineDecoder(vae, data, { steps: short(1500), seed: 3, ...context });
+  await save('autoencoder', vae, 'AutoencoderKL', 'trainAutoencoder, 1000 steps of 32, seed 1; refineDecoder, 1500 steps of 32, seed 3');
+
+  const classifier = await trainClassifier(data, { steps: short(2500), seed: 2, ...context });
+  const accuracy = await classifierAccuracy(classifier, test, context);
+  console.log(`feature network: accuracy ${(100 * accuracy).toFixed(2)} % on the test images`);
+  await save('features', classifier, 'ConvClassifier', `trainClassifier, 2500 steps of 128, seed 2; test accuracy ${accuracy.toFixed(4)}`);
+
+  const latents = await encodeDataset(fast ? firstImages(data, 500) : data, vae, context);
+  const curve: [number, number][] = [];
+  const dit = await train(latents, {
+    steps: short(steps),
+    seed: 0,
+    signal: context.signal,
+    onProgress: (event) => {
+      curve.push([event.step, event.values?.['mse'] ?? Number.NaN]);
+      context.onProgress?.(event);
+    },
+    checkpoint: { every: 1000, save: async (model) => void (await save('teacher', model, 'DiT', `train, ${steps} steps of 64, seed 0`)) },
+  });
+  await save('teacher', dit, 'DiT', `train, ${steps} steps of 64, seed 0`);
+  await write(join(out, 'teacher.curve.json'), JSON.stringify(curve));
+}
+
+/** `'1:2'`, or `'2:4,3:4'`: one a group. */
+function parseScheme(text: string): string | [number, number][] {
+  if (!text.includes(',')) return text;
+  return text.split(',').map((part) => {
+    const match = /^(\d+):(\d+)$/.exec(part.trim());
+    if (match === null) throw new ArgumentError('groups', text, "N:M, or a list such as '2:4,3:4'");
+    return [Number(match[1]), Number(match[2])];
+  });
+}
