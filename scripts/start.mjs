@@ -21,9 +21,11 @@ if (job === 'test') {
   const projects = ['node', 'golden'];
   const required = process.env.TINYFUSION_REQUIRE_BROWSER === '1';
   const chromium = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
-  if (existsSync('/usr/lib/chromium/vk_swiftshader_icd.json') || process.env.VK_DRIVER_FILES !== undefined) projects.push('dawn');
-  else if (required) stop('the WebGPU suite must run here, but no Vulkan driver was found (Debian: apt-get install chromium)');
-  else console.log('skipped: the WebGPU suite under Dawn; it needs a Vulkan driver, such as the software one of Debian’s chromium (or set VK_DRIVER_FILES)');
+  const loader = ['/usr/lib', '/usr/lib64', '/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu'].some((folder) => existsSync(`${folder}/libvulkan.so.1`));
+  const driver = existsSync('/usr/lib/chromium/vk_swiftshader_icd.json') || process.env.VK_DRIVER_FILES !== undefined;
+  if (process.platform !== 'linux' || (loader && driver)) projects.push('dawn');
+  else if (required) stop('the WebGPU suite must run here, but there is no Vulkan loader or driver (Debian: apt-get install libvulkan1 chromium)');
+  else console.log('skipped: the WebGPU suite under Dawn; it needs a Vulkan loader and driver, such as those of Debian’s libvulkan1 and chromium (or set VK_DRIVER_FILES)');
   if (existsSync(chromium)) projects.push('chromium');
   else if (required) stop(`the browser suite must run here, but there is no Chromium at ${chromium}`);
   else console.log('skipped: the browser suite; it needs Chromium (set CHROMIUM_PATH, or apt-get install chromium)');

@@ -15,61 +15,66 @@ export function progressDisplay(): ProgressDisplay {
   return process.stderr.isTTY ? bars() : lines();
 }
 
+/** When a task was first heard of, and how far it was then. */
+interface Start {
+  task: string;
+  at: number;
+  step: number;
+}
+
+const startOf = ({ task, step }: ProgressEvent): Start => ({ task, at: performance.now(), step });
+
 function bars(): ProgressDisplay {
   let bar: SingleBar | undefined;
-  let task: string | undefined;
+  let start: Start | undefined;
   const close = (): void => {
     bar?.stop();
     bar = undefined;
-    task = undefined;
+    start = undefined;
   };
   return {
     close,
     onProgress: (event) => {
-      if (event.task !== task) {
+      if (start?.task !== event.task) {
         close();
-        task = event.task;
-        bar = new SingleBar({ format: '{task} {bar} {value}/{total} {unit} | {rate} | {left} left{numbers}', hideCursor: true, barsize: 24, stream: process.stderr });
-        bar.start(event.total ?? 0, 0, { task: event.task.padEnd(28), unit: event.unit, rate: '', left: '?', numbers: '' });
-        started = performance.now();
+        start = startOf(event);
+        bar = new SingleBar({ format: '{task} {bar} {value}/{total} {unit} {timing}', hideCursor: true, barsize: 24, stream: process.stderr });
+        bar.start(event.total ?? 0, 0, { task: event.task.padEnd(28), unit: event.unit, timing: '' });
       }
-      bar?.update(event.step, { ...timing(event, started), numbers: numbers(event) });
+      bar?.update(event.step, { timing: timing(event, start) + numbers(event) });
       if (event.step === event.total) close();
     },
   };
 }
 
-let started = 0;
-
 function lines(): ProgressDisplay {
-  let task: string | undefined;
-  let from = 0;
+  let start: Start | undefined;
   let last = 0;
   return {
     close: () => {},
     onProgress: (event) => {
       const now = performance.now();
-      if (event.task !== task) {
-        task = event.task;
-        from = now;
-        last = 0;
+      if (start?.task !== event.task) {
+        start = startOf(event);
+        last = now;
+        console.error(`${event.task} …`);
       }
       const done = event.step === event.total;
       if (!done && now - last < LINE_SECONDS * 1000) return;
       last = now;
-      const { rate, left } = timing(event, from);
-      console.error(`${event.task}: ${event.step}${event.total === undefined ? '' : `/${event.total}`} ${event.unit}, ${rate}${done ? '' : `, ${left} left`}${numbers(event)}`);
+      console.error(`${event.task}: ${event.step}${event.total === undefined ? '' : `/${event.total}`} ${event.unit}${timing(event, start)}${numbers(event)}`);
     },
   };
 }
 
-function timing({ step, total, unit }: ProgressEvent, from: number): { rate: string; left: string } {
-  const seconds = (performance.now() - from) / 1000;
-  // the first report comes at the end of the first unit, when the clock has only begun
-  const perSecond = step > 1 && seconds > 0 ? (step - 1) / seconds : 0;
-  const rate = perSecond === 0 ? '' : `${perSecond >= 10 ? perSecond.toFixed(0) : perSecond.toFixed(2)} ${unit}/s`;
-  const left = total === undefined || perSecond === 0 ? '?' : duration((total - step) / perSecond);
-  return { rate, left };
+/** Rate and time left, from the second report on: the first comes when the clock has only begun. */
+function timing({ step, total, unit }: ProgressEvent, start: Start): string {
+  const seconds = (performance.now() - start.at) / 1000;
+  if (step <= start.step || seconds < 0.05) return '';
+  const perSecond = (step - start.step) / seconds;
+  const rate = `${perSecond >= 10 ? perSecond.toFixed(0) : perSecond.toFixed(2)} ${unit}/s`;
+  const left = total === undefined || step >= total ? '' : `, ${duration((total - step) / perSecond)} left`;
+  return ` | ${rate}${left}`;
 }
 
 function duration(seconds: number): string {

@@ -2,6 +2,7 @@
  * WebGPU under Node, through Dawn from the optional `webgpu` package.
  * @packageDocumentation
  */
+import { existsSync } from 'node:fs';
 
 /** Outcome of {@link installWebGPU}. */
 export interface WebGPUInstallation {
@@ -16,6 +17,8 @@ export interface WebGPUInstallation {
  */
 export async function installWebGPU(): Promise<WebGPUInstallation> {
   if (typeof navigator !== 'undefined' && 'gpu' in navigator) return { installed: true, why: 'this runtime has WebGPU' };
+  // Dawn would print a warning of its own to the terminal
+  if (process.platform === 'linux' && !hasVulkanLoader()) return { installed: false, why: 'there is no Vulkan loader (Debian: apt-get install libvulkan1, and a driver)' };
   try {
     const { create, globals } = await import('webgpu');
     Object.assign(globalThis, globals);
@@ -24,4 +27,10 @@ export async function installWebGPU(): Promise<WebGPUInstallation> {
   } catch (error) {
     return { installed: false, why: `the webgpu package does not load (${error instanceof Error ? error.message.split('\n')[0] : String(error)}); npm install webgpu` };
   }
+}
+
+/** Whether libvulkan.so.1 is where the dynamic linker of common distributions looks. */
+function hasVulkanLoader(): boolean {
+  const folders = ['/usr/lib', '/usr/lib64', '/usr/local/lib', '/lib/x86_64-linux-gnu', '/usr/lib/x86_64-linux-gnu', '/lib/aarch64-linux-gnu', '/usr/lib/aarch64-linux-gnu', ...(process.env['LD_LIBRARY_PATH'] ?? '').split(':')];
+  return folders.some((folder) => folder !== '' && existsSync(`${folder}/libvulkan.so.1`));
 }

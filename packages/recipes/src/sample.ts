@@ -39,7 +39,7 @@ export async function* sampleImages(dit: DiT, vae: AutoencoderKL, labels: ArrayL
     const doubled = guidance === 1 ? undefined : tf.tensor1d([...own, ...own.map(() => dit.nullClass)], 'int32');
     const denoiser: Denoiser = doubled === undefined ? (x, t) => dit.forward(x as tf.Tensor4D, t, conditioned) : classifierFreeGuidance((x, t) => dit.forward(x as tf.Tensor4D, t, doubled), { scale: guidance, channels: guidedChannels });
     const shared = { noise, rng: rng.split(`steps ${at}`), signal };
-    const run = solver === 'dpm' ? dpmSolver(diffusion, denoiser, { ...shared, steps }) : solver === 'ddim' ? ddim(diffusion, denoiser, shared) : ddpm(diffusion, denoiser, shared);
+    const run = solver === 'dpm' ? dpmSolver(diffusion, denoiser, { ...shared, steps, spacing: 'time' }) : solver === 'ddim' ? ddim(diffusion, denoiser, shared) : ddpm(diffusion, denoiser, shared);
     try {
       const z = (await sampleToEnd(run, (step) => onStep?.(step, at / batchSize))) as tf.Tensor4D;
       const images = vae.fromLatents(z);

@@ -1,0 +1,48 @@
+// Operations with random inputs of even and odd shapes, for comparing backends.
+import { createRng } from '@tinyfusion/core';
+import * as tf from '@tensorflow/tfjs-core';
+import { attention, conv2d, embedding, gatedAdd, gelu, groupNorm, layerNorm, linear, modulatedNorm, selfAttention, silu } from '../src/index.js';
+
+const rng = createRng(1);
+export const draw = (shape: number[]): Float32Array => rng.normal(shape.reduce((a, b) => a * b, 1));
+
+/** An operation with the shapes of its inputs; the cpu backend has no kernels of ours, so there it is the reference. */
+export interface Case {
+  name: string;
+  shapes: number[][];
+  run(inputs: tf.Tensor[]): tf.Tensor;
+}
+
+const t4 = (x: tf.Tensor) => x as tf.Tensor4D;
+export const cases: Case[] = [
+  ...[[7, 5, 3], [16, 16, 32], [33, 9, 13], [4, 8, 400]].map(([m, n, k]) => ({ name: `linear ${m}×${n}×${k}`, shapes: [[m!, k!], [n!, k!], [n!]], run: ([x, w, b]: tf.Tensor[]) => linear(x!, w as tf.Tensor2D, b as tf.Tensor1D) })),
+  { name: 'linear of rank 3 without bias', shapes: [[2, 3, 5], [7, 5]], run: ([x, w]) => linear(x!, w as tf.Tensor2D) },
+  ...[[2, 3, 5, 6], [1, 2, 16, 8]].map(([n, h, t, d]) => ({ name: `attention ${n}×${h}×${t}×${d}`, shapes: [[n!, h!, t!, d!], [n!, h!, t! + 2, d!], [n!, h!, t! + 2, d!]], run: ([q, k, v]: tf.Tensor[]) => attention(t4(q!), t4(k!), t4(v!)) })),
+  { name: 'selfAttention', shapes: [[3, 7, 36]], run: ([qkv]) => selfAttention(qkv as tf.Tensor3D, { numHeads: 2 }) },
+  { name: 'selfAttention, even', shapes: [[2, 16, 96]], run: ([qkv]) => selfAttention(qkv as tf.Tensor3D, { numHeads: 4 }) },
+  { name: 'modulatedNorm', shapes: [[2, 3, 7], [2, 7], [2, 7]], run: ([x, a, b]) => modulatedNorm(x as tf.Tensor3D, a as tf.Tensor2D, b as tf.Tensor2D) },
+  { name: 'modulatedNorm, even', shapes: [[3, 4, 16], [3, 16], [3, 16]], run: ([x, a, b]) => modulatedNorm(x as tf.Tensor3D, a as tf.Tensor2D, b as tf.Tensor2D) },
+  { name: 'layerNorm', shapes: [[5, 10], [10], [10]], run: ([x, w, b]) => layerNorm(x!, w as tf.Tensor1D, b as tf.Tensor1D) },
+  { name: 'layerNorm without weights', shapes: [[2, 3, 9]], run: ([x]) => layerNorm(x!) },
+  { name: 'gatedAdd', shapes: [[2, 3, 7], [2, 7], [2, 3, 7]], run: ([x, g, y]) => gatedAdd(x as tf.Tensor3D, g as tf.Tensor2D, y as tf.Tensor3D) },
+  { name: 'gelu', shapes: [[3, 7]], run: ([x]) => gelu(tf.mul(x!, 3)) },
+  { name: 'silu', shapes: [[13]], run: ([x]) => silu(tf.mul(x!, 3)) },
+  { name: 'groupNorm', shapes: [[2, 3, 5, 12], [12], [12]], run: ([x, w, b]) => groupNorm(t4(x!), w as tf.Tensor1D, b as tf.Tensor1D, { groups: 4 }) },
+  { name: 'groupNorm of odd width', shapes: [[2, 4, 3, 6], [6], [6]], run: ([x, w, b]) => groupNorm(t4(x!), w as tf.Tensor1D, b as tf.Tensor1D, { groups: 2 }) },
+  { name: 'conv2d 3×3', shapes: [[2, 6, 5, 3], [4, 3, 3, 3], [4]], run: ([x, w, b]) => conv2d(t4(x!), t4(w!), b as tf.Tensor1D, { padding: 1 }) },
+  { name: 'conv2d strided, padded below and right', shapes: [[2, 6, 6, 5], [7, 5, 3, 3], [7]], run: ([x, w, b]) => conv2d(t4(x!), t4(w!), b as tf.Tensor1D, { stride: 2, padding: [[0, 1], [0, 1]] }) },
+  { name: 'conv2d 1×1', shapes: [[2, 3, 3, 5], [6, 5, 1, 1]], run: ([x, w]) => conv2d(t4(x!), t4(w!)) },
+  { name: 'conv2d patches', shapes: [[2, 4, 4, 4], [8, 4, 2, 2], [8]], run: ([x, w, b]) => conv2d(t4(x!), t4(w!), b as tf.Tensor1D, { stride: 2 }) },
+  { name: 'embedding', shapes: [[5, 3]], run: ([table]) => embedding(table as tf.Tensor2D, tf.tensor1d([4, 0, 4, 2], 'int32')) },
+  ...[[false, false], [false, true], [true, false], [true, true]].map(([ta, tb]) => ({ name: `matMul batched ${ta} ${tb}`, shapes: [ta ? [2, 3, 9, 7] : [2, 3, 7, 9], tb ? [2, 3, 10, 9] : [2, 3, 9, 10]], run: ([a, b]: tf.Tensor[]) => tf.matMul(a!, b!, ta, tb) })),
+];
+
+/** Value and gradients by every input, of the sum of the output times fixed weights. */
+export async function evaluate({ shapes, run }: Case, values: Float32Array[]): Promise<Float32Array[]> {
+  const inputs = shapes.map((shape, i) => tf.tensor(values[i]!, shape));
+  const y = run(inputs);
+  const weights = tf.tensor(Float32Array.from({ length: y.size }, (_, i) => Math.sin(i + 1)), y.shape);
+  const gradients = tf.grads((...x: tf.Tensor[]) => tf.sum(tf.mul(run(x), weights)))(inputs);
+  return Promise.all([y, ...gradients].map(async (t) => Float32Array.from(await t.data())));
+}
+
