@@ -74,7 +74,10 @@ export class LoraAdapters {
     for (const layer of this.#layers.values()) layer.unmerge();
   }
 
-  /** The adapters' values by name: `<path>.lora_A.weight`, `<path>.lora_B.weight`. The variables stay the adapters'. */
+  /**
+   * The adapters' values by name.
+   * @yields `['blocks.0.attn.qkv.lora_A.weight', variable]`; the variables stay the adapters'
+   */
   *state(): Generator<[string, tf.Variable]> {
     for (const [path, layer] of this.#layers) {
       yield [`${path}.lora_A.weight`, layer.lora_A];

@@ -1,6 +1,6 @@
 import { ArgumentError } from '@tinyfusion/core';
 import { type Float, axes, gatedAdd, modulatedNorm, silu } from '@tinyfusion/kernels';
-import { type BranchHook, Conv2d, Embedding, type HookOptions, type Init, Linear, Module, normal, parameter, plainBranch, runBlocks, xavierUniform, zeros } from '@tinyfusion/nn';
+import { type BranchHook, Conv2d, Embedding, type HookOptions, type Init, Linear, Module, normal, plainBranch, runBlocks, xavierUniform, zeros } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
 import { positionEmbedding, timestepEmbedding } from './embeddings.js';
 import { Attention, Mlp } from './transformer.js';

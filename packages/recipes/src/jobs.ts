@@ -9,7 +9,7 @@ import { type PruneRecord, atRandom, byIndex, oracle, pruneMetadata, readPruneRe
 import { type StateDict, stateDictHash } from '@tinyfusion/weights';
 import { loadSafetensors, writeFileAtomic } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
-import { mkdir, readFile } from 'node:fs/promises';
+import { access, mkdir, readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { distill } from './distill.js';
 import { evaluateModel, referenceFeatures } from './evaluate.js';
@@ -249,14 +249,28 @@ export async function trainJob({ data: folder, out, steps, fast = false }: Train
       return bytes;
     });
 
-  const vae = await trainAutoencoder(data, { steps: short(1000), seed: 1, ...context });
-  await refineDecoder(vae, data, { steps: short(1500), seed: 3, ...context });
-  await save('autoencoder', vae, 'AutoencoderKL', 'trainAutoencoder, 1000 steps of 32, seed 1; refineDecoder, 1500 steps of 32, seed 3');
-
-  const classifier = await trainClassifier(data, { steps: short(2500), seed: 2, ...context });
-  const accuracy = await classifierAccuracy(classifier, test, context);
-  console.log(`feature network: accuracy ${(100 * accuracy).toFixed(2)} % on the test images`);
-  await save('features', classifier, 'ConvClassifier', `trainClassifier, 2500 steps of 128, seed 2; test accuracy ${accuracy.toFixed(4)}`);
+  // what an earlier run finished is taken as it is
+  const earlier = async (name: string): Promise<StateDict | undefined> => {
+    const path = join(out, `${name}.safetensors`);
+    const there = await access(path).then(
+      () => true,
+      () => false,
+    );
+    return there ? loadSafetensors(path) : undefined;
+  };
+  const storedAutoencoder = await earlier('autoencoder');
+  const vae = storedAutoencoder === undefined ? await trainAutoencoder(data, { steps: short(1000), seed: 1, ...context }) : await loadAutoencoderKL(storedAutoencoder);
+  if (storedAutoencoder === undefined) {
+    await refineDecoder(vae, data, { steps: short(1500), seed: 3, ...context });
+    await save('autoencoder', vae, 'AutoencoderKL', 'trainAutoencoder, 1000 steps of 32, seed 1; refineDecoder, 1500 steps of 32, seed 3');
+  }
+  if ((await earlier('features')) === undefined) {
+    const classifier = await trainClassifier(data, { steps: short(2500), seed: 2, ...context });
+    const accuracy = await classifierAccuracy(classifier, test, context);
+    console.log(`feature network: accuracy ${(100 * accuracy).toFixed(2)} % on the test images`);
+    await save('features', classifier, 'ConvClassifier', `trainClassifier, 2500 steps of 128, seed 2; test accuracy ${accuracy.toFixed(4)}`);
+  }
+  const resume = await earlier('teacher.run');
 
   const latents = await encodeDataset(fast ? firstImages(data, 500) : data, vae, context);
   const curve: [number, number][] = [];
@@ -268,7 +282,14 @@ export async function trainJob({ data: folder, out, steps, fast = false }: Train
       curve.push([event.step, event.values?.['mse'] ?? Number.NaN]);
       context.onProgress?.(event);
     },
-    checkpoint: { every: 1000, save: async (model) => void (await save('teacher', model, 'DiT', `train, ${steps} steps of 64, seed 0`)) },
+    ...(resume === undefined ? {} : { resume }),
+    checkpoint: {
+      every: 1000,
+      save: async (model, _step, run) => {
+        await save('teacher', model, 'DiT', `train, ${steps} steps of 64, seed 0`);
+        await write(join(out, 'teacher.run.safetensors'), run);
+      },
+    },
   });
   await save('teacher', dit, 'DiT', `train, ${steps} steps of 64, seed 0`);
   await write(join(out, 'teacher.curve.json'), JSON.stringify(curve));

@@ -21,7 +21,10 @@ export interface SampleOptions extends LongTaskOptions {
   onStep?: (step: SamplingStep, batch: number) => void;
 }
 
-/** Batches of images in [-1, 1], `[n, H, W, C]` of the autoencoder's size, which belong to the caller. */
+/**
+ * Draws samples, one a label.
+ * @yields batches of images in [-1, 1], `[n, H, W, C]` of the autoencoder's size, which belong to the caller
+ */
 export async function* sampleImages(dit: DiT, vae: AutoencoderKL, labels: ArrayLike<number>, options: SampleOptions): AsyncGenerator<tf.Tensor4D, void, void> {
   const { solver = 'dpm', steps = 20, guidance = 1.5, guidedChannels = 'all', batchSize = 64, seed, onStep, signal, onProgress } = options;
   const { inputSize: side, inChannels, numClasses } = dit.config;

@@ -1,8 +1,10 @@
-import { type LongTaskOptions, createRng } from '@tinyfusion/core';
+import { type LongTaskOptions, type RngState, createRng } from '@tinyfusion/core';
+import type { BatchPosition } from '@tinyfusion/data';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
 import { DiT, type DiTConfig } from '@tinyfusion/models';
 import { randomNormal } from '@tinyfusion/nn';
-import { AdamW, Ema, cosine, withWarmUp } from '@tinyfusion/train';
+import { AdamW, Ema, cosine, restoreTrainingState, saveTrainingState, withWarmUp } from '@tinyfusion/train';
+import type { StateDict } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LatentDataset } from './latents.js';
 import { optimise } from './loop.js';
@@ -28,21 +30,30 @@ export interface TrainOptions extends LongTaskOptions {
   /** Default 0.9995 with warm-up (DiT: 0.9999, for 400,000 steps and more). */
   emaDecay?: number;
   seed: number;
-  /** Called every `every` steps, and at the end, with the averaged weights in place. */
-  checkpoint?: { every: number; save: (dit: DiT, step: number) => Promise<void> };
+  /** Called every `every` steps, and at the end, with the averaged weights in place, and with the run as a file to resume from. */
+  checkpoint?: { every: number; save: (dit: DiT, step: number, run: Uint8Array) => Promise<void> };
+  /** A saved run to go on with; it must be of the same options. */
+  resume?: StateDict;
+}
+
+interface Progress {
+  step: number;
+  data: BatchPosition;
+  noise: RngState;
 }
 
 /** Returns the model with its averaged weights. */
 export async function train(data: LatentDataset, options: TrainOptions): Promise<DiT> {
-  const { config = fashionTeacher, steps = 20_000, batchSize = 64, lr = 1e-3, emaDecay = 0.9995, seed, checkpoint, signal, onProgress } = options;
+  const { config = fashionTeacher, steps = 20_000, batchSize = 64, lr = 1e-3, emaDecay = 0.9995, seed, checkpoint, resume, signal, onProgress } = options;
   const rng = createRng(seed);
   const dit = new DiT(config, { init: rng.split('weights') });
   const diffusion = new GaussianDiffusion();
   const parameters = dit.parameters();
   const optimizer = new AdamW(parameters);
   const ema = new Ema(parameters, { decay: emaDecay, warmUp: true });
-  const batches = data.batches(batchSize, rng.split('data'));
-  const draws = rng.split('noise');
+  const saved = resume === undefined ? undefined : await restoreTrainingState<Progress>(resume, { model: dit, optimizer, ema });
+  const batches = data.batches(batchSize, saved?.data ?? rng.split('data'));
+  const draws = saved === undefined ? rng.split('noise') : createRng(saved.noise);
   await optimise(
     (_, report) => {
       const { latents, labels } = batches.next();
@@ -55,6 +66,7 @@ export async function train(data: LatentDataset, options: TrainOptions): Promise
     },
     {
       task: 'train',
+      from: saved?.step ?? 0,
       steps,
       groups: [{ parameters, optimizer, lr: withWarmUp(cosine({ from: lr, to: lr / 10, steps }), 200) }],
       ema,
@@ -62,8 +74,10 @@ export async function train(data: LatentDataset, options: TrainOptions): Promise
       onProgress,
       afterStep: async (step) => {
         if (checkpoint === undefined || ((step + 1) % checkpoint.every !== 0 && step + 1 !== steps)) return;
+        const progress: Progress = { step: step + 1, data: batches.position(), noise: draws.state() };
+        const run = await saveTrainingState({ model: dit, optimizer, ema }, progress);
         ema.swap();
-        await checkpoint.save(dit, step + 1);
+        await checkpoint.save(dit, step + 1, run);
         ema.swap();
       },
     },

@@ -1,0 +1,111 @@
+import { createRng } from '@tinyfusion/core';
+import { GaussianDiffusion } from '@tinyfusion/diffusion';
+import { useBackend } from '@tinyfusion/kernels';
+import { DiT, type DiTConfig } from '@tinyfusion/models';
+import { type LatentDataset, distill, learnMasks, sampleImages, shallowCopy, train } from '@tinyfusion/recipes';
+import { AutoencoderKL } from '@tinyfusion/models';
+import { parseSafetensors } from '@tinyfusion/weights';
+import * as tf from '@tensorflow/tfjs-core';
+import { beforeAll, describe, expect, it } from 'vitest';
+
+beforeAll(async () => {
+  await useBackend({ prefer: 'wasm' });
+});
+
+const config: DiTConfig = { inputSize: 4, patchSize: 2, inChannels: 4, hiddenSize: 16, depth: 4, numHeads: 2, mlpRatio: 2, classDropoutProb: 0.1, numClasses: 3, learnSigma: true };
+
+/** Latents drawn afresh, with a position that counts batches. */
+function toyLatents(): LatentDataset {
+  const labels = Int32Array.from({ length: 12 }, (_, i) => i % 3);
+  return {
+    shape: [4, 4, 4],
+    labels,
+    batches: (batchSize, from) => {
+      const rng = 'epochStart' in from ? createRng(from.epochStart) : from;
+      return {
+        next: () => ({ latents: tf.tensor4d(rng.normal(batchSize * 64), [batchSize, 4, 4, 4]), labels: tf.tensor1d(rng.integers(0, 3, batchSize), 'int32') }),
+        position: () => ({ epochStart: rng.state(), taken: 0 }),
+      };
+    },
+  };
+}
+
+async function values(dit: DiT): Promise<number[]> {
+  const all: number[] = [];
+  for (const parameter of dit.parameters()) all.push(...(await parameter.data()));
+  return all;
+}
+
+describe('a run', () => {
+  it('that is stopped and resumed ends where one that is not stopped does, to the bit', async () => {
+    const options = { config, steps: 6, batchSize: 4, seed: 5 };
+    const whole = await train(toyLatents(), options);
+    let saved: Uint8Array | undefined;
+    const stop = new AbortController();
+    const part = train(toyLatents(), {
+      ...options,
+      signal: stop.signal,
+      checkpoint: {
+        every: 3,
+        save: async (_dit, step, run) => {
+          if (step === 3) saved = run;
+          stop.abort();
+        },
+      },
+    });
+    await expect(part).rejects.toMatchObject({ code: 'CANCELLED' });
+    const resumed = await train(toyLatents(), { ...options, resume: await parseSafetensors(saved!) });
+    expect(await values(resumed)).toEqual(await values(whole));
+  });
+
+  it('learns masks, cuts, recovers and samples, and leaves no tensor behind', async () => {
+    const teacher = new DiT(config, { init: createRng(1) });
+    const vae = new AutoencoderKL({ inChannels: 1, channels: 8, channelMultipliers: [1, 1], numResBlocks: 1, latentChannels: 4, groups: 4, scalingFactor: 1 }, { init: createRng(2) });
+    const before = await values(teacher);
+    const once = async (): Promise<void> => {
+      const { decision, history, losses } = await learnMasks(teacher, toyLatents(), { groups: '1:2', steps: 3, batchSize: 4, seed: 0 });
+      expect(decision.kept.length).toBe(2);
+      expect(history.rows.length).toBe(3);
+      expect(losses.every(([, loss]) => Number.isFinite(loss))).toBe(true);
+      const student = await shallowCopy(teacher, decision.kept);
+      expect(student.blocks.length).toBe(2);
+      const curves = await distill(student, teacher, toyLatents(), { steps: 3, batchSize: 4, seed: 0 });
+      expect(curves.mse.length).toBe(3);
+      for await (const images of sampleImages(student, vae, [0, 1, 2], { steps: 3, seed: 0, batchSize: 2 })) {
+        expect(images.shape.slice(1)).toEqual([8, 8, 1]);
+        images.dispose();
+      }
+      student.dispose();
+    };
+    await once();
+    const tensors = tf.memory().numTensors;
+    await once();
+    expect(tf.memory().numTensors).toBe(tensors);
+    expect(await values(teacher), 'the teacher is as it was').toEqual(before);
+  });
+
+  it('leaves no tensor behind in fifty training steps', async () => {
+    const dit = new DiT(config, { init: createRng(3) });
+    const diffusion = new GaussianDiffusion();
+    const rng = createRng(4);
+    const step = (): void => {
+      const { value, grads } = tf.variableGrads(() => {
+        const x0 = tf.tensor4d(rng.normal(128), [2, 4, 4, 4]);
+        const noise = tf.tensor4d(rng.normal(128), [2, 4, 4, 4]);
+        return tf.mean(diffusion.trainingLosses((x, t) => dit.forward(x as tf.Tensor4D, t, tf.tensor1d([0, 1], 'int32')), x0, [5, 0], noise).loss);
+      }, dit.parameters());
+      tf.dispose([value, grads]);
+    };
+    step();
+    const before = tf.memory().numTensors;
+    for (let i = 0; i < 50; i++) step();
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it('ends with the reason where the loss stays not finite', async () => {
+    const dit = new DiT(config, { init: createRng(6) });
+    const broken = toyLatents();
+    const latents: LatentDataset = { ...broken, batches: (n, from) => ({ ...broken.batches(n, from), next: () => ({ latents: tf.fill([n, 4, 4, 4], Number.NaN) as tf.Tensor4D, labels: tf.zeros([n], 'int32') as tf.Tensor1D }) }) };
+    await expect(distill(dit, dit, latents, { steps: 100, batchSize: 2, seed: 0 })).rejects.toMatchObject({ code: 'DIVERGED' });
+  });
+});
