@@ -97,6 +97,16 @@ export function program(): Command {
     .option('--json <file>', 'write the numbers there too')
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).evaluateJob(options, context)));
 
+  job(main, 'compare', 'choices of layers side by side at equal recovery, over several seeds')
+    .option('--seeds <list>', 'seeds', layers, [0, 1, 2])
+    .option('--mask-steps <n>', 'steps of mask learning', count, 600)
+    .option('--recovery-steps <n>', 'steps of recovery', count, 400)
+    .option('--images <n>', 'embedded training images to use', count, 10_000)
+    .option('--samples <n>', 'samples a model is measured by', count, 1000)
+    .option('--sampling-steps <n>', 'sampling steps', count, 10)
+    .option('--out <folder>', 'where compare.json and compare.md go', 'runs/compare')
+    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).compareJob(options, context)));
+
   job(main, 'train', 'train the embedded models again: autoencoder, feature network, teacher')
     .requiredOption('--data <folder>', 'folder of IDX files, e.g. that of Debian’s dataset-fashion-mnist')
     .option('--out <folder>', 'where the three checkpoints go', 'runs/embedded')

@@ -17,4 +17,5 @@ export {
   type SampleJob,
   type TrainJob,
 } from './jobs.js';
+export { compareJob, type CompareJob, type ComparedChoice } from './compare.js';
 export { fastSizes, quickstart, quickstartSizes, type QuickstartOptions, type QuickstartResult, type QuickstartSizes } from './quickstart.js';
