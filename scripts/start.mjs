@@ -31,7 +31,7 @@ if (job === 'test') {
   else console.log('skipped: the browser suite; it needs Chromium (set CHROMIUM_PATH, or apt-get install chromium)');
   run('test', [...pnpm, 'exec', 'vitest', 'run', ...projects.flatMap((p) => ['--project', p]), ...rest]);
 } else if (job === 'quickstart') {
-  run('quickstart', [process.execPath, 'packages/cli/dist/main.js', 'quickstart', ...rest]);
+  run('quickstart', [process.execPath, 'packages/cli/bin/tinyfusion.mjs', 'quickstart', ...rest]);
 } else stop(`unknown job ${JSON.stringify(job)}, expected test or quickstart`);
 
 function run(name, [command, ...args]) {

@@ -50,10 +50,16 @@ export class ConvClassifier extends Module {
   }
 }
 
-/** A classifier as a feature network. */
-export function classifierFeatures(classifier: ConvClassifier, name: string): FeatureNetwork {
+/** Options of {@link classifierFeatures}. */
+export interface ClassifierFeaturesOptions {
+  /** Which weights these are, e.g. the hash of the checkpoint; goes into the provenance of the features. */
+  version?: string;
+}
+
+/** A classifier as a feature network. It stays the caller's. */
+export function classifierFeatures(classifier: ConvClassifier, name: string, { version }: ClassifierFeaturesOptions = {}): FeatureNetwork {
   const { inputSize, features, numClasses } = classifier.config;
-  return { name, inputSize, dimension: features, classes: numClasses, comparable: false, run: (images) => classifier.forward(images) };
+  return { name, ...(version === undefined ? {} : { version }), inputSize, dimension: features, classes: numClasses, comparable: false, run: (images) => classifier.forward(images) };
 }
 
 /** A classifier from a checkpoint of ours alone. @throws CheckpointError where it holds something else */

@@ -1,13 +1,14 @@
-import type { LongTaskOptions } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions } from '@tinyfusion/core';
 import type { ExtractedFeatures, FeatureNetwork } from './feature-network.js';
 import { frechetDistance } from './frechet.js';
 import { inceptionScore } from './inception-score.js';
 import { precisionRecall } from './precision-recall.js';
-import { FeatureStatistics, type Statistics } from './statistics.js';
+import { FeatureStatistics, type Statistics, rowsOf } from './statistics.js';
 
 /** The numbers of one set of generated images against real ones; plain JSON. */
 export interface Evaluation {
   fid: number;
+  /** NaN, which JSON writes as null, where the network does not classify. */
   inceptionScore: number;
   inceptionScoreStd: number;
   precision: number;
@@ -15,13 +16,15 @@ export interface Evaluation {
   /** Generated and real images. */
   counts: { generated: number; real: number };
   network: string;
+  /** Version of the network, where it states one. */
+  networkVersion?: string;
   /** What a reader should know before comparing. */
   warnings: string[];
 }
 
 /** Options of {@link evaluate}. */
 export interface EvaluateOptions extends LongTaskOptions {
-  /** Splits of the Inception Score. Default 10. */
+  /** Splits of the Inception Score, in the order of the images; no more than there are images. Default 10. */
   splits?: number;
   /** k of precision and recall. Default 3. */
   neighbours?: number;
@@ -29,20 +32,40 @@ export interface EvaluateOptions extends LongTaskOptions {
   precisionRecallImages?: number;
 }
 
-/** FID, IS, precision and recall of extracted features. */
+/**
+ * FID, IS, precision and recall of extracted features.
+ *
+ * @throws ArgumentError where a value is not finite (the message says in which set, row and column), a set is too small,
+ * or the two sets come from different networks
+ */
 export async function evaluate(network: FeatureNetwork, generated: ExtractedFeatures, real: ExtractedFeatures, { splits = 10, neighbours = 3, precisionRecallImages = 10_000, signal, onProgress }: EvaluateOptions = {}): Promise<Evaluation> {
-  const { dimension, classes } = network;
-  const distance = frechetDistance(statisticsOf(generated, dimension), statisticsOf(real, dimension));
+  const { name, version, dimension, classes } = network;
+  for (const [set, { provenance: from }] of [['generated', generated], ['real', real]] as const) {
+    if (from.network !== name || from.version !== version) throw new ArgumentError(`evaluate: network of the ${set} features`, [from.network, from.version], `${JSON.stringify([name, version])}; extract both sets with one network`);
+  }
+  const distance = frechetDistance(statisticsOf(generated, dimension, 'evaluate: generated features'), statisticsOf(real, dimension, 'evaluate: real features'));
   const score = classes > 0 ? inceptionScore(generated.logits, { classes, splits: Math.min(splits, generated.count) }) : { mean: Number.NaN, std: Number.NaN };
   const part = (set: ExtractedFeatures) => set.features.subarray(0, precisionRecallImages * dimension);
-  const manifold = await precisionRecall(part(generated), part(real), { dimension, neighbours, signal, onProgress });
+  const { precision, recall } = await precisionRecall(part(generated), part(real), { dimension, neighbours, signal, onProgress });
   const warnings = [...distance.warnings];
-  if (!network.comparable) warnings.push(`features are those of ${network.name}: compare these numbers with each other, not with published ones`);
-  return { fid: distance.distance, inceptionScore: score.mean, inceptionScoreStd: score.std, ...manifold, counts: { generated: generated.count, real: real.count }, network: network.name, warnings };
+  if (!network.comparable) warnings.push(`features are those of ${name}: compare these numbers with each other, not with published ones`);
+  return {
+    fid: distance.distance,
+    inceptionScore: score.mean,
+    inceptionScoreStd: score.std,
+    precision,
+    recall,
+    counts: { generated: generated.count, real: real.count },
+    network: name,
+    ...(version === undefined ? {} : { networkVersion: version }),
+    warnings,
+  };
 }
 
-/** Mean and covariance of extracted features. */
-export function statisticsOf({ features }: ExtractedFeatures, dimension: number): Statistics {
+/** Mean and covariance of extracted features. @param name what an error calls them */
+export function statisticsOf({ features }: ExtractedFeatures, dimension: number, name = 'statisticsOf: features'): Statistics {
+  const rows = rowsOf(name, features, dimension);
+  if (rows < 2) throw new ArgumentError(`${name}: rows`, rows, 'at least 2: one image has no covariance');
   const statistics = new FeatureStatistics(dimension);
   statistics.add(features);
   return statistics.finish();

@@ -1,53 +1,78 @@
 import { ArgumentError } from '@tinyfusion/core';
-import { EigenvalueDecomposition, Matrix } from 'ml-matrix';
+import { Matrix, SingularValueDecomposition } from 'ml-matrix';
+import { type CholeskyFactor, pivotedCholesky } from './pivoted-cholesky.js';
 import type { Statistics } from './statistics.js';
 
-/** A Fréchet distance and what it is made of. */
+/** A Fréchet distance and what it is made of; plain JSON. */
 export interface FrechetDistance {
-  /** ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr √(Σ₁Σ₂). */
+  /** ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr √(Σ₁Σ₂); of equal statistics 0 up to rounding, which may be below 0. */
   distance: number;
   /** ‖μ₁ − μ₂‖². */
   meanTerm: number;
-  /** The rest. */
+  /** tr Σ₁ + tr Σ₂ − 2 tr √(Σ₁Σ₂). */
   covarianceTerm: number;
-  /** What a reader should know: covariances that have not full rank. */
+  /** Numerical ranks of Σ₁ and Σ₂: at most D, and at most one less than the samples. */
+  ranks: [number, number];
+  /** What factoring Σ₁ and Σ₂ left over, as shares of their largest variance; about 1e-15 for true covariances. */
+  residuals: [number, number];
+  /** What a reader should know: too few samples, features that never change. */
   warnings: string[];
 }
 
 /**
- * Squared Fréchet distance of two Gaussians (Heusel et al. 2017): FID on Inception's features, sFID on spatial ones. The
- * trace of √(Σ₁Σ₂) is that of √(√Σ₁ Σ₂ √Σ₁), which is symmetric, so that its eigenvalues are real and those that
- * rounding made negative are zero.
+ * Squared Fréchet distance of two Gaussians (Dowson & Landau 1982; as FID, Heusel et al. 2017): FID on Inception's
+ * features, sFID on spatial ones. With Σ = L·Lᵀ, the trace of √(Σ₁Σ₂) is the sum of the singular values of L₁ᵀL₂. Those
+ * come with an error of 1e-16 of the largest one. Eigenvalues of √Σ₁ Σ₂ √Σ₁ would have that error before their root is
+ * taken, which makes 1e-8 of it wherever a covariance is singular.
+ *
+ * @throws ArgumentError where the dimensions differ, a value is not finite, or a matrix is no covariance
  */
 export function frechetDistance(a: Statistics, b: Statistics): FrechetDistance {
-  if (a.dimension !== b.dimension) throw new ArgumentError('frechetDistance: dimensions', [a.dimension, b.dimension], 'equal; statistics of one feature network');
-  const d = a.dimension;
-  const root = squareRoot(a.covariance, d);
-  const other = Matrix.from1DArray(d, d, b.covariance);
-  const product = root.mmul(other).mmul(root);
-  const eigenvalues = new EigenvalueDecomposition(symmetric(product), { assumeSymmetric: true }).realEigenvalues;
-  const traceOfRoot = eigenvalues.reduce((sum, value) => sum + Math.sqrt(Math.max(0, value)), 0);
+  if (a.dimension !== b.dimension) throw new ArgumentError('frechetDistance: dimensions', [a.dimension, b.dimension], 'equal; both must be statistics of one feature network');
+  const factors: [CholeskyFactor, CholeskyFactor] = [factorOf('first', a), factorOf('second', b)];
   let meanTerm = 0;
-  for (let i = 0; i < d; i++) meanTerm += (a.mean[i]! - b.mean[i]!) ** 2;
-  const covarianceTerm = trace(a.covariance, d) + trace(b.covariance, d) - 2 * traceOfRoot;
-  const warnings = [a, b].filter((s) => s.count <= d).map((s) => `${s.count} samples for ${d} dimensions: the covariance is singular and the distance biased; use more than ${d}, better ten times as many`);
-  return { distance: meanTerm + covarianceTerm, meanTerm, covarianceTerm, warnings };
+  for (let i = 0; i < a.dimension; i++) meanTerm += (a.mean[i]! - b.mean[i]!) ** 2;
+  const covarianceTerm = trace(a) + trace(b) - 2 * traceOfRoot(...factors, a.dimension);
+  const warnings = [...new Set([...warningsOf(a), ...warningsOf(b)])];
+  const [{ rank, residual }, other] = factors;
+  return { distance: meanTerm + covarianceTerm, meanTerm, covarianceTerm, ranks: [rank, other.rank], residuals: [residual, other.residual], warnings };
 }
 
-function squareRoot(covariance: Float64Array, d: number): Matrix {
-  const { realEigenvalues, eigenvectorMatrix } = new EigenvalueDecomposition(Matrix.from1DArray(d, d, covariance), { assumeSymmetric: true });
-  const scaled = eigenvectorMatrix.clone();
-  for (let j = 0; j < d; j++) scaled.mulColumn(j, Math.sqrt(Math.max(0, realEigenvalues[j]!)));
-  return scaled.mmul(eigenvectorMatrix.transpose());
+/** Far above what rounding leaves of a covariance, even of one kept in float32. */
+const largestResidual = 1e-4;
+
+function factorOf(which: string, { dimension: d, mean, covariance }: Statistics): CholeskyFactor {
+  const name = `frechetDistance: ${which} statistics`;
+  if (mean.length !== d || covariance.length !== d * d) throw new ArgumentError(`${name}: lengths of mean and covariance`, [mean.length, covariance.length], `[${d}, ${d * d}]`);
+  for (const values of [mean, covariance]) {
+    const at = values.findIndex((v) => !Number.isFinite(v));
+    if (at >= 0) throw new ArgumentError(`${name}: ${values === mean ? 'mean' : 'covariance'}, value ${at}`, values[at], 'a finite number');
+  }
+  const factor = pivotedCholesky(covariance, d);
+  if (factor.residual > largestResidual) throw new ArgumentError(`${name}: what its covariance has beyond a positive semidefinite matrix`, factor.residual, `at most ${largestResidual} of the largest variance; this matrix is not a covariance`);
+  return factor;
 }
 
-/** (M + Mᵀ)/2: rounding made it a little asymmetric. */
-function symmetric(matrix: Matrix): Matrix {
-  return Matrix.add(matrix, matrix.transpose()).mul(0.5);
+/** Sum of the singular values of L₁ᵀL₂. */
+function traceOfRoot(a: CholeskyFactor, b: CholeskyFactor, d: number): number {
+  if (a.rank === 0 || b.rank === 0) return 0;
+  const product = Matrix.from1DArray(d, a.rank, a.factor).transpose().mmul(Matrix.from1DArray(d, b.rank, b.factor));
+  const { diagonal } = new SingularValueDecomposition(product, { computeLeftSingularVectors: false, computeRightSingularVectors: false, autoTranspose: true });
+  return diagonal.reduce((sum, value) => sum + value, 0);
 }
 
-function trace(matrix: Float64Array, d: number): number {
+function trace({ covariance, dimension: d }: Statistics): number {
   let sum = 0;
-  for (let i = 0; i < d; i++) sum += matrix[i * d + i]!;
+  for (let i = 0; i < d; i++) sum += covariance[i * (d + 1)]!;
   return sum;
+}
+
+function warningsOf({ count, dimension: d, mean, covariance }: Statistics): string[] {
+  const warnings: string[] = [];
+  if (count <= d) warnings.push(`${count} samples for ${d} dimensions: the covariance is singular and the distance biased; use more than ${d}, better ten times as many`);
+  // float32 features that vary at all vary by 6e-8 of themselves; a mean of equal ones rounds by 1e-16
+  let constant = 0;
+  for (let i = 0; i < d; i++) if (covariance[i * (d + 1)]! <= (1e-12 * mean[i]!) ** 2) constant++;
+  if (constant > 0) warnings.push(`${constant} of ${d} features are the same for all of ${count} samples: all images may be equal, or units of the feature network dead`);
+  return warnings;
 }

@@ -1,20 +1,27 @@
-import { ArgumentError, type Rng } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions, type Rng, throwIfCancelled } from '@tinyfusion/core';
+import { rowsOf } from './statistics.js';
+
+/** Rows of one subset. */
+export interface KernelSubset {
+  generated: ArrayLike<number>;
+  real: ArrayLike<number>;
+}
 
 /** Options of {@link kernelDistance}. */
-export interface KernelDistanceOptions {
+export interface KernelDistanceOptions extends LongTaskOptions {
   /** Length of a row of features. */
   dimension: number;
   /** Number of subsets. Default 100. */
   subsets?: number;
   /** Rows of each subset. Default 1000. */
   subsetSize?: number;
-  /** Draws the subsets. */
+  /** Draws the subsets, without repetition within one. */
   rng?: Rng;
-  /** Replaces `rng`: rows of each subset, generated and real. */
-  indices?: readonly { generated: ArrayLike<number>; real: ArrayLike<number> }[];
+  /** In place of `rng`, `subsets` and `subsetSize`: the rows of each subset. */
+  indices?: readonly KernelSubset[];
 }
 
-/** Mean and standard deviation (dividing by their number) of the squared MMD over subsets. */
+/** Mean and standard deviation (dividing by their number) of the squared MMD over subsets; plain JSON. */
 export interface KernelDistance {
   mean: number;
   std: number;
@@ -22,34 +29,69 @@ export interface KernelDistance {
 
 /**
  * Kernel Inception distance (Bińkowski et al. 2018): the squared maximum mean discrepancy under (xᵀy/D + 1)³, without
- * the diagonals within each set.
+ * the diagonals within each set, so that its expectation over equal distributions is 0. Defaults are torch-fidelity's.
+ *
+ * @param generated rows of features
+ * @param real rows of features
+ * @throws ArgumentError for values that are not finite, subsets that do not fit the sets, and where neither `rng` nor
+ * `indices` is given
  */
-export function kernelDistance(generated: ArrayLike<number>, real: ArrayLike<number>, { dimension, subsets = 100, subsetSize = 1000, rng, indices }: KernelDistanceOptions): KernelDistance {
-  const [n, m] = [generated.length / dimension, real.length / dimension];
-  const size = indices === undefined ? subsetSize : indices[0]!.generated.length;
-  if (size > Math.min(n, m) || size < 2) throw new ArgumentError('KernelDistanceOptions.subsetSize', size, `an integer from 2 to ${Math.min(n, m)}, the smaller set`);
-  const drawn =
-    indices ??
-    Array.from({ length: subsets }, () => {
-      if (rng === undefined) throw new ArgumentError('KernelDistanceOptions.rng', rng, 'an Rng that draws the subsets, or indices');
-      return { generated: rng.permutation(n).subarray(0, size), real: rng.permutation(m).subarray(0, size) };
-    });
-  const values = drawn.map(({ generated: a, real: b }) => {
-    const within = (set: ArrayLike<number>, rows: ArrayLike<number>): number => {
-      let sum = 0;
-      for (let i = 0; i < rows.length; i++) for (let j = i + 1; j < rows.length; j++) sum += 2 * kernel(set, rows[i]!, set, rows[j]!, dimension);
-      return sum / (rows.length * (rows.length - 1));
-    };
-    let cross = 0;
-    for (let i = 0; i < a.length; i++) for (let j = 0; j < b.length; j++) cross += kernel(generated, a[i]!, real, b[j]!, dimension);
-    return within(generated, a) + within(real, b) - (2 * cross) / (a.length * b.length);
-  });
+export async function kernelDistance(generated: ArrayLike<number>, real: ArrayLike<number>, options: KernelDistanceOptions): Promise<KernelDistance> {
+  const { dimension, signal, onProgress } = options;
+  const [n, m] = [rowsOf('kernelDistance: generated', generated, dimension), rowsOf('kernelDistance: real', real, dimension)];
+  const chosen = options.indices ?? drawSubsets(n, m, options);
+  if (chosen.length < 1) throw new ArgumentError('KernelDistanceOptions.indices: subsets', 0, 'at least one');
+  const values: number[] = [];
+  for (const [i, subset] of chosen.entries()) {
+    throwIfCancelled(signal, 'kernel distance');
+    const a = subsetRows(`KernelDistanceOptions.indices, generated rows of subset ${i}`, generated, subset.generated, n, dimension);
+    const b = subsetRows(`KernelDistanceOptions.indices, real rows of subset ${i}`, real, subset.real, m, dimension);
+    values.push(within(a, dimension) + within(b, dimension) - 2 * across(a, b, dimension));
+    onProgress?.({ task: 'kernel distance', step: i + 1, total: chosen.length, unit: 'subset' });
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
   const mean = values.reduce((x, y) => x + y, 0) / values.length;
   return { mean, std: Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / values.length) };
 }
 
-function kernel(x: ArrayLike<number>, i: number, y: ArrayLike<number>, j: number, d: number): number {
+function drawSubsets(n: number, m: number, { subsets = 100, subsetSize = 1000, rng }: KernelDistanceOptions): KernelSubset[] {
+  if (rng === undefined) throw new ArgumentError('KernelDistanceOptions.rng', rng, 'an Rng that draws the subsets, or indices');
+  if (!Number.isInteger(subsets) || subsets < 1) throw new ArgumentError('KernelDistanceOptions.subsets', subsets, 'a positive integer');
+  const most = Math.min(n, m);
+  if (!Number.isInteger(subsetSize) || subsetSize < 2 || subsetSize > most) throw new ArgumentError('KernelDistanceOptions.subsetSize', subsetSize, `an integer from 2 to the ${most} rows of the smaller set`);
+  return Array.from({ length: subsets }, () => ({ generated: rng.permutation(n).subarray(0, subsetSize), real: rng.permutation(m).subarray(0, subsetSize) }));
+}
+
+function subsetRows(name: string, features: ArrayLike<number>, rows: ArrayLike<number>, count: number, d: number): Float64Array {
+  if (rows.length < 2) throw new ArgumentError(name, rows.length, 'at least 2');
+  const out = new Float64Array(rows.length * d);
+  for (let i = 0; i < rows.length; i++) {
+    const row = rows[i]!;
+    if (!Number.isInteger(row) || row < 0 || row >= count) throw new ArgumentError(`${name}, place ${i}`, row, `a row from 0 to ${count - 1}`);
+    for (let k = 0; k < d; k++) out[i * d + k] = features[row * d + k]!;
+  }
+  return out;
+}
+
+/** Mean of the kernel over pairs of different rows of a set. */
+function within(x: Float64Array, d: number): number {
+  const n = x.length / d;
+  let sum = 0;
+  for (let i = 0; i < n; i++) for (let j = i + 1; j < n; j++) sum += kernel(x, i, x, j, d);
+  return (2 * sum) / (n * (n - 1));
+}
+
+/** Mean of the kernel over all pairs of two sets. */
+function across(x: Float64Array, y: Float64Array, d: number): number {
+  const [n, m] = [x.length / d, y.length / d];
+  let sum = 0;
+  for (let i = 0; i < n; i++) for (let j = 0; j < m; j++) sum += kernel(x, i, y, j, d);
+  return sum / (n * m);
+}
+
+function kernel(x: Float64Array, i: number, y: Float64Array, j: number, d: number): number {
   let dot = 0;
   for (let k = 0; k < d; k++) dot += x[i * d + k]! * y[j * d + k]!;
-  return (dot / d + 1) ** 3;
+  const base = dot / d + 1;
+  return base * base * base;
 }

@@ -11,20 +11,20 @@ export interface Statistics {
 }
 
 /**
- * Mean and covariance of features that come in a stream, accumulated in float64. Accumulators of parts can be merged,
- * which gives what one pass over everything gives.
+ * Mean and covariance of features that come in a stream, accumulated in float64 by the update of Chan, Golub and LeVeque
+ * (1983): a part brings its mean and Σ (x − mean)(x − mean)ᵀ, and joining two parts adds n·m/(n + m)·δδᵀ for the distance
+ * δ of their means. So accumulators of shards can be merged, and a large common offset cancels nothing.
  */
 export class FeatureStatistics {
   #count = 0;
-  readonly #sum: Float64Array;
-  /** Σ (x − shift)(x − shift)ᵀ, upper triangle; the shift is the first row, so that nothing large cancels. */
-  readonly #products: Float64Array;
-  #shift: Float64Array | undefined;
+  readonly #mean: Float64Array;
+  /** Σ (x − mean)(x − mean)ᵀ, upper triangle. */
+  readonly #scatter: Float64Array;
 
   constructor(readonly dimension: number) {
     if (!Number.isInteger(dimension) || dimension < 1) throw new ArgumentError('FeatureStatistics: dimension', dimension, 'a positive integer');
-    this.#sum = new Float64Array(dimension);
-    this.#products = new Float64Array(dimension * dimension);
+    this.#mean = new Float64Array(dimension);
+    this.#scatter = new Float64Array(dimension * dimension);
   }
 
   /** Rows taken in so far. */
@@ -38,63 +38,73 @@ export class FeatureStatistics {
    */
   add(features: ArrayLike<number>): void {
     const d = this.dimension;
-    if (features.length % d !== 0) throw new ArgumentError('FeatureStatistics.add: features', features.length, `a multiple of the ${d} values of a row`);
-    checkFinite('FeatureStatistics.add: features', features, d);
-    const rows = features.length / d;
+    const rows = rowsOf('FeatureStatistics.add: features', features, d);
     if (rows === 0) return;
-    this.#shift ??= Float64Array.from({ length: d }, (_, j) => features[j]!);
+    const mean = new Float64Array(d);
+    for (let i = 0; i < rows; i++) for (let j = 0; j < d; j++) mean[j]! += features[i * d + j]!;
+    for (let j = 0; j < d; j++) mean[j]! /= rows;
     const centred = new Float64Array(d);
     for (let i = 0; i < rows; i++) {
-      for (let j = 0; j < d; j++) {
-        centred[j] = features[i * d + j]! - this.#shift[j]!;
-        this.#sum[j]! += centred[j]!;
-      }
-      for (let a = 0; a < d; a++) {
-        const factor = centred[a]!;
-        const row = a * d;
-        for (let b = a; b < d; b++) this.#products[row + b]! += factor * centred[b]!;
-      }
+      for (let j = 0; j < d; j++) centred[j] = features[i * d + j]! - mean[j]!;
+      this.#addOuter(centred, 1);
     }
-    this.#count += rows;
+    this.#join(rows, mean);
   }
 
-  /** Takes in what another accumulator has. */
+  /** Takes in what another accumulator has; that one stays as it is. */
   merge(other: FeatureStatistics): void {
-    if (other.dimension !== this.dimension) throw new ArgumentError('FeatureStatistics.merge: dimension', other.dimension, String(this.dimension));
+    if (other.dimension !== this.dimension) throw new ArgumentError('FeatureStatistics.merge: dimension', other.dimension, `${this.dimension}, this accumulator's; both parts must come from one feature network`);
     if (other.#count === 0) return;
-    this.#shift ??= other.#shift!.slice();
-    const d = this.dimension;
-    // Σ(x − s)(x − s)ᵀ from Σ(x − r)(x − r)ᵀ with δ = r − s: + δ·Σᵀ + Σ·δᵀ + n·δδᵀ
-    const delta = Float64Array.from({ length: d }, (_, j) => other.#shift![j]! - this.#shift![j]!);
-    for (let a = 0; a < d; a++) {
-      for (let b = a; b < d; b++) {
-        this.#products[a * d + b]! += other.#products[a * d + b]! + delta[a]! * other.#sum[b]! + other.#sum[a]! * delta[b]! + other.#count * delta[a]! * delta[b]!;
-      }
-    }
-    for (let j = 0; j < d; j++) this.#sum[j]! += other.#sum[j]! + other.#count * delta[j]!;
-    this.#count += other.#count;
+    const scatter = other.#scatter;
+    for (let i = 0; i < scatter.length; i++) this.#scatter[i]! += scatter[i]!;
+    this.#join(other.#count, other.#mean);
   }
 
   /** @throws ArgumentError where fewer than two rows came: there is no covariance */
   finish(): Statistics {
     const [n, d] = [this.#count, this.dimension];
     if (n < 2) throw new ArgumentError('FeatureStatistics: rows', n, 'at least 2: one image has no covariance');
-    const offset = this.#sum.map((s) => s / n);
     const covariance = new Float64Array(d * d);
     for (let a = 0; a < d; a++) {
       for (let b = a; b < d; b++) {
-        const value = (this.#products[a * d + b]! - n * offset[a]! * offset[b]!) / (n - 1);
+        const value = this.#scatter[a * d + b]! / (n - 1);
         covariance[a * d + b] = value;
         covariance[b * d + a] = value;
       }
     }
-    return { count: n, dimension: d, mean: offset.map((o, j) => o + this.#shift![j]!), covariance };
+    return { count: n, dimension: d, mean: this.#mean.slice(), covariance };
+  }
+
+  /** Counts a part whose scatter about its own mean has been added already. */
+  #join(count: number, mean: Float64Array): void {
+    const total = this.#count + count;
+    const delta = mean.map((value, j) => value - this.#mean[j]!);
+    this.#addOuter(delta, (this.#count * count) / total);
+    for (let j = 0; j < delta.length; j++) this.#mean[j]! += delta[j]! * (count / total);
+    this.#count = total;
+  }
+
+  /** scatter += factor · v vᵀ */
+  #addOuter(v: Float64Array, factor: number): void {
+    if (factor === 0) return;
+    const [d, scatter] = [this.dimension, this.#scatter];
+    for (let a = 0; a < d; a++) {
+      const scaled = factor * v[a]!;
+      const row = a * d;
+      for (let b = a; b < d; b++) scatter[row + b]! += scaled * v[b]!;
+    }
   }
 }
 
-/** @throws ArgumentError that names the first value that is not finite */
-export function checkFinite(argument: string, features: ArrayLike<number>, dimension: number): void {
+/**
+ * Number of rows of `dimension` values.
+ * @throws ArgumentError where they are not whole, or one is not finite: the message names its row and column
+ */
+export function rowsOf(argument: string, features: ArrayLike<number>, dimension: number): number {
+  if (!Number.isInteger(dimension) || dimension < 1) throw new ArgumentError(`${argument}: dimension`, dimension, 'a positive integer');
+  if (features.length % dimension !== 0) throw new ArgumentError(`${argument}: number of values`, features.length, `a multiple of the ${dimension} values of a row`);
   for (let i = 0; i < features.length; i++) {
     if (!Number.isFinite(features[i])) throw new ArgumentError(`${argument}: row ${Math.floor(i / dimension)}, column ${i % dimension}`, features[i], 'a finite number; the images or the feature network are broken');
   }
+  return features.length / dimension;
 }
