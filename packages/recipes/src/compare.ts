@@ -92,7 +92,7 @@ export async function compareJob({ seeds, maskSteps, recoverySteps, images, samp
       if (stored.rows.some((r) => r.method === method && r.seed === seed)) continue;
       const kept =
         method === 'learned'
-          ? (await learnMasks(teacher, latents, { groups: '1:2', steps: maskSteps, lr: 5e-4, gateLr: 5e-3, seed, ...named(context, `learn masks, seed ${seed}`) })).decision.kept
+          ? (await learnMasks(teacher, latents, { groups: '1:2', steps: maskSteps, lr: 1e-3, gateLr: 1e-3, seed, ...named(context, `learn masks, seed ${seed}`) })).decision.kept
           : method === 'ShortGPT'
             ? (await chooseByBlockInfluence(teacher, latents, { count, seed, ...context })).kept
             : method === 'oracle'
