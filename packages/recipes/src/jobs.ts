@@ -6,6 +6,7 @@ import { fashionMnistClassNames, loadAutoencoder, loadFashionMnist, loadFeatureN
 import { type AutoencoderKL, type DiT, loadAutoencoderKL, loadDiT } from '@tinyfusion/models';
 import { toSafetensors } from '@tinyfusion/nn';
 import { type PruneRecord, atRandom, byIndex, oracle, pruneMetadata, readPruneRecord } from '@tinyfusion/pruning';
+import { parseGroups } from '@tinyfusion/sampler';
 import { type StateDict, stateDictHash } from '@tinyfusion/weights';
 import { loadSafetensors, writeFileAtomic } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
@@ -87,6 +88,7 @@ export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Pr
   const { model, state, name } = await loadModel(job.model);
   const depth = model.blocks.length;
   const groups = parseScheme(job.groups);
+  parseGroups(groups, depth); // a scheme that does not fit is an error before anything is computed
   const latents = await embeddedLatents(job.images, context);
   const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, lr: job.lr, gateLr: job.gateLr, update: job.update, seed: job.seed, ...context });
   const kept = decision.groups.map((g) => g.kept.length);
@@ -119,7 +121,8 @@ export interface PruneJob {
 
 /** Cuts a model and writes it with its record. */
 export async function pruneJob(job: PruneJob, context: JobContext): Promise<void> {
-  if ([job.masks, job.keep, job.method].filter((x) => x !== undefined).length !== 1) throw new ArgumentError('prune', 'options', 'exactly one of --masks, --keep and --method');
+  const given = (['masks', 'keep', 'method'] as const).filter((name) => job[name] !== undefined).map((name) => `--${name}`);
+  if (given.length !== 1) throw new ArgumentError('one of --masks, --keep and --method', given, 'exactly one');
   const { model, state, name, record: from } = await loadModel(job.model);
   const depth = model.blocks.length;
   const teacher = { name, sha256: await stateDictHash(state) };

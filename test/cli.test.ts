@@ -1,0 +1,93 @@
+// The command line as a user meets it: the built program in a process of its own.
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createRng } from '@tinyfusion/core';
+import { useBackend } from '@tinyfusion/kernels';
+import { DiT } from '@tinyfusion/models';
+import { toSafetensors } from '@tinyfusion/nn';
+import { readPruneRecord } from '@tinyfusion/pruning';
+import { parseSafetensors } from '@tinyfusion/weights';
+import { loadSafetensors, writeFileAtomic } from '@tinyfusion/weights/node';
+import { beforeAll, describe, expect, it } from 'vitest';
+
+const bin = fileURLToPath(new URL('../packages/cli/bin/tinyfusion.mjs', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'tinyfusion-'));
+const file = (name: string): string => join(folder, name);
+
+function run(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  return new Promise((resolve) => {
+    // Vulkan's loader may talk on stderr while a GPU is looked for; these tests look at our own words
+    const backend = args[0] === '--help' || args.includes('--backend') ? [] : ['--backend', 'wasm'];
+    execFile(process.execPath, [bin, ...args, ...backend], { cwd: folder, timeout: 100_000 }, (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code ?? 1), stdout, stderr }));
+  });
+}
+
+/** The lines that a failed job leaves beside the one that names the backend. */
+const complaint = (stderr: string): string[] => stderr.trim().split('\n').filter((line) => !line.startsWith('backend:'));
+
+const config = { inputSize: 8, patchSize: 2, inChannels: 4, hiddenSize: 16, depth: 4, numHeads: 2, mlpRatio: 2, classDropoutProb: 0.1, numClasses: 10, learnSigma: true };
+
+beforeAll(async () => {
+  await useBackend({ prefer: 'wasm' });
+  const dit = new DiT(config, { init: createRng(1) });
+  const bytes = await toSafetensors(dit, { type: 'DiT', config });
+  await writeFileAtomic(file('teacher.safetensors'), bytes);
+  writeFileSync(file('cut-off.safetensors'), bytes.subarray(0, 5000));
+  const deeper = await toSafetensors(dit, { type: 'DiT', config: { ...config, depth: 6 } });
+  writeFileSync(file('missing-blocks.safetensors'), deeper);
+});
+
+describe('bad input ends in one line and exit code 1, and nothing is written', () => {
+  it.each([
+    ['a label out of range', ['sample', '--classes', '0,11'], /labels is 11, expected integers from 0 to 9/],
+    ['a model that is not there', ['sample', '--model', 'nowhere.safetensors'], /nowhere\.safetensors cannot be read: there is no such file/],
+    ['a file that is cut off', ['sample', '--model', 'cut-off.safetensors'], /cut-off\.safetensors.*cut off/],
+    ['missing tensors', ['sample', '--model', 'missing-blocks.safetensors'], /does not fit DiT: missing \(20\): blocks\.4\.attn\.qkv\.weight/],
+    ['groups that do not fit', ['learn-masks', '--model', 'teacher.safetensors', '--groups', '1:3', '--images', '200'], /groups is "1:3", expected N:M whose M divides the model's 4 layers/],
+    ['a layer that is not there', ['prune', '--model', 'teacher.safetensors', '--keep', '1,9'], /kept layers is 9, expected indices from 0 to 3/],
+    ['two ways to choose', ['prune', '--keep', '1', '--method', 'oracle'], /one of --masks, --keep and --method is \["--keep", "--method"\], expected exactly one/],
+    ['a decision for another model', ['prune', '--masks', 'nothing.json'], /nothing\.json cannot be read as a decision/],
+    ['a data folder that is not there', ['train', '--data', 'no-such-folder'], /data folder no-such-folder cannot be read/],
+    ['an option out of its range', ['sample', '--steps', '0'], /expected a positive integer/],
+    ['a backend that is none', ['sample', '--backend', 'abacus'], /Allowed choices are auto, webgpu, wasm, cpu/],
+  ])('%s', async (_name, args, message) => {
+    const before = readdirSync(folder).toSorted();
+    const { code, stderr } = await run(...args);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/\n\s+at /);
+    expect(code).toBe(1);
+    if (!stderr.includes('lists the options')) expect(complaint(stderr).length, stderr).toBe(1);
+    expect(readdirSync(folder).toSorted()).toEqual(before);
+  });
+
+  it('shows the stack with --debug', async () => {
+    const { stderr } = await run('sample', '--classes', '11', '--debug');
+    expect(stderr).toMatch(/\n\s+at /);
+  });
+});
+
+describe('jobs', () => {
+  it('lists them', async () => {
+    const { stdout, code } = await run('--help');
+    expect(code).toBe(0);
+    for (const job of ['quickstart', 'learn-masks', 'prune', 'distill', 'sample', 'evaluate', 'compare', 'train']) expect(stdout).toContain(job);
+  });
+
+  it('learns masks, prunes, recovers and samples from files, and the shallow model carries its record', async () => {
+    const learned = await run('learn-masks', '--model', 'teacher.safetensors', '--steps', '2', '--batch', '4', '--images', '100', '--out', 'masks.json');
+    expect(learned.code, learned.stderr).toBe(0);
+    const pruned = await run('prune', '--model', 'teacher.safetensors', '--masks', 'masks.json', '--out', 'shallow.safetensors');
+    expect(pruned.code, pruned.stderr).toBe(0);
+    const record = readPruneRecord((await loadSafetensors(file('shallow.safetensors'))).metadata);
+    expect(record).toMatchObject({ criterion: 'learned', depth: 4, groups: [[1, 2], [1, 2]], teacher: { name: 'teacher.safetensors' } });
+    const recovered = await run('distill', '--student', 'shallow.safetensors', '--teacher', 'teacher.safetensors', '--steps', '2', '--batch', '4', '--images', '100', '--out', 'recovered.safetensors');
+    expect(recovered.code, recovered.stderr).toBe(0);
+    const sampled = await run('sample', '--model', 'recovered.safetensors', '--classes', '0,1', '--steps', '2', '--out', 'samples.png');
+    expect(sampled.code, sampled.stderr).toBe(0);
+    expect((await parseSafetensors(new Uint8Array(await import('node:fs').then((fs) => fs.readFileSync(file('recovered.safetensors')))))).metadata.has('tinyfusion.prune')).toBe(true);
+    expect(readdirSync(folder).filter((f) => f.endsWith('.part'))).toEqual([]);
+  }, 120_000);
+});
