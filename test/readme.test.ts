@@ -7,7 +7,8 @@ import { build } from 'esbuild';
 import { describe, expect, it } from 'vitest';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const cache = `${root}node_modules/.cache/readme`;
+const here = fileURLToPath(new URL('.', import.meta.url));
+const cache = `${here}node_modules/.cache/readme`;
 
 function firstProgram(readme: string): string {
   const code = /```ts\n([\s\S]*?)```/.exec(readmeOf(readme))?.[1];
@@ -25,7 +26,7 @@ describe('programs in READMEs', () => {
     async (readme) => {
       const outfile = `${cache}/${readme.replaceAll('/', '-')}.mjs`;
       await build({
-        stdin: { contents: firstProgram(readme), resolveDir: root, loader: 'ts' },
+        stdin: { contents: firstProgram(readme), resolveDir: here, loader: 'ts' },
         bundle: true,
         platform: 'node',
         format: 'esm',
