@@ -1,7 +1,9 @@
 import { ArgumentError } from './errors.js';
+import { philox4x32 } from './philox.js';
+import type { RngState } from './restore-rng.js';
 
 /** Everything needed to go on with a stream where it stood; plain JSON. */
-export interface RngState {
+export interface PhiloxState {
   readonly kind: 'philox4x32';
   /** Two 32-bit words that name the stream. */
   readonly key: readonly [number, number];
@@ -26,23 +28,23 @@ export interface Rng {
   permutation(count: number): Int32Array<ArrayBuffer>;
   /** A stream of its own, independent of this one and of every other label; does not advance this one. */
   split(label: string | number): Rng;
-  /** The position, for checkpoints. */
+  /** The position, for checkpoints; `restoreRng` goes on from it. */
   state(): RngState;
 }
 
 /**
  * The default stream: Philox 4×32-10 (Salmon et al. 2011), counter-based, so that splitting and saving are exact.
  *
- * @param seed a non-negative safe integer, or a saved {@link RngState}
+ * @param seed a non-negative safe integer, or a saved {@link PhiloxState}
  * @throws ArgumentError where the seed is neither
  */
-export function createRng(seed: number | RngState): Rng {
+export function createRng(seed: number | PhiloxState): Rng & { state(): PhiloxState } {
   if (typeof seed === 'number') {
     if (!Number.isSafeInteger(seed) || seed < 0) throw new ArgumentError('seed', seed, 'an integer from 0 to 2^53 − 1');
     return new Philox(seed >>> 0, Math.floor(seed / 2 ** 32), 0);
   }
   const { kind, key, counter } = seed;
-  if (kind !== 'philox4x32' || !Number.isSafeInteger(counter) || counter < 0) throw new ArgumentError('seed', seed, 'a saved RngState');
+  if (kind !== 'philox4x32' || !Number.isSafeInteger(counter) || counter < 0) throw new ArgumentError('seed', seed, 'a saved PhiloxState');
   return new Philox(key[0], key[1], counter);
 }
 
@@ -108,11 +110,11 @@ class Philox implements Rng {
       second = Math.imul(second ^ text.charCodeAt(i), 0x85ebca6b) ^ (second >>> 13);
     }
     const block = new Uint32Array(4);
-    philox(hash >>> 0, second >>> 0, text.length, 0x73706c69, this.key0, this.key1, block, 0);
+    philox4x32([hash >>> 0, second >>> 0, text.length, 0x73706c69], [this.key0, this.key1], block, 0);
     return new Philox(block[0]!, block[1]!, 0);
   }
 
-  state(): RngState {
+  state(): PhiloxState {
     return { kind: 'philox4x32', key: [this.key0, this.key1], counter: this.counter };
   }
 
@@ -122,41 +124,9 @@ class Philox implements Rng {
     const out = new Uint32Array(blocks * 4);
     for (let i = 0; i < blocks; i++) {
       const at = this.counter + i;
-      philox(at >>> 0, Math.floor(at / 2 ** 32), 0, 0, this.key0, this.key1, out, 4 * i);
+      philox4x32([at >>> 0, Math.floor(at / 2 ** 32), 0, 0], [this.key0, this.key1], out, 4 * i);
     }
     this.counter += blocks;
     return out.length === count ? out : out.subarray(0, count);
   }
-}
-
-/** Philox 4×32 with ten rounds; writes four words to `out` at `offset`. */
-function philox(c0: number, c1: number, c2: number, c3: number, k0: number, k1: number, out: Uint32Array, offset: number): void {
-  for (let round = 0; round < 10; round++) {
-    const low0 = Math.imul(0xd2511f53, c0);
-    const high0 = multiplyHigh(0xd2511f53, c0);
-    const low1 = Math.imul(0xcd9e8d57, c2);
-    const high1 = multiplyHigh(0xcd9e8d57, c2);
-    const n0 = high1 ^ c1 ^ k0;
-    const n2 = high0 ^ c3 ^ k1;
-    c0 = n0;
-    c1 = low1;
-    c2 = n2;
-    c3 = low0;
-    k0 = (k0 + 0x9e3779b9) | 0;
-    k1 = (k1 + 0xbb67ae85) | 0;
-  }
-  out[offset] = c0;
-  out[offset + 1] = c1;
-  out[offset + 2] = c2;
-  out[offset + 3] = c3;
-}
-
-function multiplyHigh(a: number, b: number): number {
-  const aLow = a & 0xffff;
-  const aHigh = a >>> 16;
-  const bLow = b & 0xffff;
-  const bHigh = b >>> 16;
-  const middle = aHigh * bLow + ((aLow * bLow) >>> 16);
-  const cross = aLow * bHigh + (middle & 0xffff);
-  return (aHigh * bHigh + Math.floor(middle / 65536) + Math.floor(cross / 65536)) | 0;
 }

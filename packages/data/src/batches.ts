@@ -1,4 +1,4 @@
-import { ArgumentError, type Rng, type RngState, createRng } from '@tinyfusion/core';
+import { ArgumentError, type Rng, type RngState, restoreRng } from '@tinyfusion/core';
 
 /** Where a shuffled pass over the data stands; plain JSON, so that a resumed run sees the same batches. */
 export interface BatchPosition {
@@ -23,7 +23,7 @@ export interface Batches {
  */
 export function shuffledBatches(count: number, batchSize: number, from: Rng | BatchPosition): Batches {
   if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > count) throw new ArgumentError('batchSize', batchSize, `an integer from 1 to the ${count} items there are`);
-  const rng = 'epochStart' in from ? createRng(from.epochStart) : from;
+  const rng = 'epochStart' in from ? restoreRng(from.epochStart) : from;
   const perEpoch = Math.floor(count / batchSize);
   let epochStart = rng.state();
   let order = rng.permutation(count);

@@ -75,8 +75,8 @@ export async function* walk(name: string, steps: Iterable<number>, total: number
  * Runs a sampler to its end. Where it, or `onStep`, throws, nothing is left behind.
  * @returns the last x, which belongs to the caller
  */
-export async function sampleToEnd(sampling: Sampling, onStep?: (step: SamplingStep) => void): Promise<tf.Tensor> {
-  let x: tf.Tensor | undefined;
+export async function sampleToEnd<X extends tf.Tensor, Step extends { x: X }>(sampling: AsyncIterable<Step & { x: X }>, onStep?: (step: Step) => void): Promise<X> {
+  let x: X | undefined;
   try {
     for await (const step of sampling) {
       x = step.x;

@@ -1,30 +1,72 @@
-import { loadState, storedConfig } from '@tinyfusion/nn';
+import { CheckpointError } from '@tinyfusion/core';
+import { MODEL_KEY, type ToSafetensorsOptions, loadState, storedConfig, toSafetensors } from '@tinyfusion/nn';
 import type { StateDict } from '@tinyfusion/weights';
 import { DiT, type DiTConfig } from './dit.js';
+import { MAR, type MARConfig } from './mar/mar.js';
+import { SiT } from './sit.js';
 import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
 
+/** Every model that can be stored. */
+export type StoredModel = DiT | SiT | MAR | AutoencoderKL;
+
+/** The name of a model's class in checkpoints. */
+function typeOf(model: StoredModel): string {
+  return model instanceof SiT ? 'SiT' : model instanceof DiT ? 'DiT' : model instanceof MAR ? 'MAR' : 'AutoencoderKL';
+}
+
+/** A model as a safetensors file from which alone {@link loadModel} builds it again, shallow or not. */
+export async function saveModel(model: StoredModel, options: Pick<ToSafetensorsOptions, 'dtype' | 'metadata'> = {}): Promise<Uint8Array<ArrayBuffer>> {
+  return toSafetensors(model, { ...options, type: typeOf(model), config: shapeOf(model) });
+}
+
+/** The configuration as the model is now: pruning has changed its depth. */
+function shapeOf(model: StoredModel): object {
+  if (model instanceof DiT) return { ...model.config, depth: model.blocks.length };
+  if (model instanceof MAR) return { ...model.config, encoderDepth: model.encoder_blocks.length, decoderDepth: model.decoder_blocks.length };
+  return model.config;
+}
+
+const builders: Readonly<Record<string, (state: StateDict) => StoredModel>> = {
+  DiT: (state) => new DiT(storedConfig<DiTConfig>(state, 'DiT'), { init: 'zeros' }),
+  SiT: (state) => new SiT(storedConfig<DiTConfig>(state, 'SiT'), { init: 'zeros' }),
+  MAR: (state) => new MAR(storedConfig<MARConfig>(state, 'MAR'), { init: 'zeros' }),
+  AutoencoderKL: (state) => new AutoencoderKL(storedConfig<AutoencoderConfig>(state, 'AutoencoderKL'), { init: 'zeros' }),
+};
+
 /**
- * A DiT from a checkpoint of ours alone, shallow ones included.
- * @throws CheckpointError where it holds something else, or tensors are missing, unexpected or wrongly shaped
+ * The model of a checkpoint of ours, whatever it is, from the checkpoint alone.
+ * @throws CheckpointError where it names no model, or tensors are missing, unexpected or wrongly shaped
  */
-export async function loadDiT(state: StateDict): Promise<DiT> {
-  const dit = new DiT(storedConfig<DiTConfig>(state, 'DiT'), { init: 'zeros' });
-  await loadOrFree(dit, state);
-  return dit;
-}
-
-/** An autoencoder from a checkpoint of ours alone. Throws as {@link loadDiT} does. */
-export async function loadAutoencoderKL(state: StateDict): Promise<AutoencoderKL> {
-  const vae = new AutoencoderKL(storedConfig<AutoencoderConfig>(state, 'AutoencoderKL'), { init: 'zeros' });
-  await loadOrFree(vae, state);
-  return vae;
-}
-
-async function loadOrFree(model: DiT | AutoencoderKL, state: StateDict): Promise<void> {
+export async function loadModel(state: StateDict): Promise<StoredModel> {
+  let type: unknown;
+  try {
+    type = (JSON.parse(state.metadata.get(MODEL_KEY) ?? '{}') as { type?: unknown }).type;
+  } catch {
+    type = undefined; // storedConfig says what is wrong
+  }
+  const build = typeof type === 'string' && Object.hasOwn(builders, type) ? builders[type] : undefined;
+  if (build === undefined) {
+    if (type === undefined) storedConfig(state, 'DiT, SiT, MAR or AutoencoderKL');
+    throw new CheckpointError(`the checkpoint holds ${JSON.stringify(type)}, expected one of ${Object.keys(builders).join(', ')}`);
+  }
+  const model = build(state);
   try {
     await loadState(model, state);
   } catch (error) {
     model.dispose();
     throw error;
   }
+  return model;
+}
+
+/** A DiT from a checkpoint of ours alone, shallow ones included. @throws CheckpointError as {@link loadModel}, and where it holds something else */
+export async function loadDiT(state: StateDict): Promise<DiT> {
+  storedConfig(state, 'DiT');
+  return (await loadModel(state)) as DiT;
+}
+
+/** An autoencoder from a checkpoint of ours alone. Throws as {@link loadDiT} does. */
+export async function loadAutoencoderKL(state: StateDict): Promise<AutoencoderKL> {
+  storedConfig(state, 'AutoencoderKL');
+  return (await loadModel(state)) as AutoencoderKL;
 }

@@ -98,7 +98,7 @@ export class DiT extends Module {
       const tokens = tf.add(this.x_embedder.forward(x), this.pos_embed) as tf.Tensor3D; //            [N, T, D]
       const c = tf.add(this.t_embedder.forward(t), this.y_embedder.forward(y, drop)) as tf.Tensor2D; // [N, D]
       const out = runBlocks('blocks', this.blocks, tokens, (block, h, around) => block.forward(h, c, around), { hook, branchHook });
-      return unpatchify(this.final_layer.forward(out, c), patchSize, this.outChannels);
+      return unpatchify(this.final_layer.forward(out, c), patchSize, this.config.inChannels * (this.config.learnSigma ? 2 : 1));
     });
   }
 }
@@ -112,7 +112,7 @@ export class DiTBlock extends Module {
   constructor(hiddenSize: number, numHeads: number, mlpRatio: number, init: Init) {
     super();
     this.attn = new Attention(hiddenSize, numHeads, init);
-    this.mlp = new Mlp(hiddenSize, Math.floor(hiddenSize * mlpRatio), init);
+    this.mlp = new Mlp(hiddenSize, Math.floor(hiddenSize * mlpRatio), { init });
     this.adaLN_modulation = [silu, new Linear(hiddenSize, 6 * hiddenSize, { init, weightInit: zeros })];
   }
 

@@ -1,6 +1,8 @@
-export { loadAutoencoderKL, loadDiT } from './checkpoint.js';
+export { loadAutoencoderKL, loadDiT, loadModel, saveModel, type StoredModel } from './checkpoint.js';
 export { DiT, DiTBlock, FinalLayer, LabelEmbedder, PatchEmbed, TimestepEmbedder, type DiTConfig, type DiTForwardOptions } from './dit.js';
-export { ditConfig, ditPresets } from './dit.presets.js';
 export { positionEmbedding, timestepEmbedding } from './embeddings.js';
-export { Attention, Mlp } from './transformer.js';
+export * from './mar/index.js';
+export { createModel, ditConfig, marConfig, presets, type ChangesOf, type ModelOf } from './presets.js';
+export { SiT } from './sit.js';
+export { Attention, Mlp, ViTBlock, type MlpOptions, type ViTBlockOptions } from './transformer.js';
 export { AutoencoderKL, posteriorKL, samplePosterior, type AutoencoderConfig } from './vae.js';

@@ -72,6 +72,14 @@ export function composeHooks(...hooks: readonly (BlockHook | undefined)[]): Bloc
   return (site, x, run) => present.reduceRight<RunBlock>((inner, hook) => (input) => hook(site, input, inner), run)(x);
 }
 
+/**
+ * One hook for a model of several stacks: each stack has its own, and those without run as they are.
+ * @param hooks by the stack's field, e.g. `{ encoder_blocks: …, decoder_blocks: … }`
+ */
+export function hooksByStack(hooks: Readonly<Record<string, BlockHook | undefined>>): BlockHook {
+  return (site, x, run) => (Object.hasOwn(hooks, site.stack) && hooks[site.stack] !== undefined ? hooks[site.stack]!(site, x, run) : run(x));
+}
+
 /** A hook that keeps copies of what chosen blocks put out. */
 export interface FeatureCapture {
   readonly hook: BlockHook;

@@ -44,7 +44,7 @@ export interface QuickstartSizes {
 }
 
 /** The quickstart's sizes. */
-export const quickstartSizes: QuickstartSizes = { images: 5000, maskSteps: 120, recoverySteps: 120, batchSize: 64, samples: 400, references: 2000, samplingSteps: 10 };
+export const quickstartSizes: QuickstartSizes = { images: 5000, maskSteps: 100, recoverySteps: 80, batchSize: 64, samples: 300, references: 2000, samplingSteps: 10 };
 
 /** Sizes of the short form. */
 export const fastSizes: QuickstartSizes = { images: 1000, maskSteps: 12, recoverySteps: 10, batchSize: 32, samples: 60, references: 500, samplingSteps: 5 };
