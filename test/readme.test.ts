@@ -1,4 +1,4 @@
-// The first program of every package's README runs as printed, on the sources.
+// The first program of every README and guide runs as printed, on the sources.
 import { execFile } from 'node:child_process';
 import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -20,7 +20,7 @@ const readmeOf = (path: string): string => readFileSync(`${root}${path}`, 'utf8'
 
 describe('programs in READMEs', () => {
   mkdirSync(cache, { recursive: true });
-  const readmes = ['README.md', ...readdirSync(`${root}packages`).map((name) => `packages/${name}/README.md`)];
+  const readmes = ['README.md', 'docs/guide/models.md', 'docs/guide/processes.md', ...readdirSync(`${root}packages`).map((name) => `packages/${name}/README.md`)];
   it.each(readmes)(
     '%s',
     async (readme) => {

@@ -98,7 +98,7 @@ export interface Tolerance {
   absolute?: number;
 }
 
-/** Compares element by element; the message names the worst element. Prints error over tolerance when `GOLDEN_VERBOSE` is set. */
+/** Compares element by element; the message names the worst element. `pnpm golden` prints each error beside its tolerance. */
 export async function expectClose(label: string, got: tf.Tensor | ArrayLike<number>, reference: GoldenTensor, { ofMax = 0, relative = 0, absolute = 0 }: Tolerance): Promise<void> {
   const values = got instanceof tf.Tensor ? await got.data() : got;
   if (got instanceof tf.Tensor) expect(got.size, `${label}: size`).toBe(reference.values.length);
@@ -111,7 +111,7 @@ export async function expectClose(label: string, got: tf.Tensor | ArrayLike<numb
     const ratio = Number.isNaN(error) ? Infinity : error === 0 ? 0 : error / allowed;
     if (ratio > worst.ratio) worst = { ratio, index: i, error, allowed };
   }
-  if (process.env['GOLDEN_VERBOSE'] !== undefined) console.log(`${label}: error ${worst.error.toExponential(2)}, tolerance ${worst.allowed.toExponential(2)}`);
+  if (import.meta.env.MODE === 'golden') console.log(`${label}: error ${worst.error.toExponential(2)}, tolerance ${worst.allowed.toExponential(2)}`);
   const { index, ratio, error, allowed } = worst;
   expect(ratio, `${label}[${index}] is ${values[index]}, reference ${reference.values[index]}: error ${error} exceeds ${allowed}`).toBeLessThanOrEqual(1);
 }

@@ -1,3 +1,4 @@
+import { preciseTanh } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** Mean over every axis but the first. @returns `[N]` */
@@ -37,5 +38,5 @@ function log(p: tf.Tensor): tf.Tensor {
 
 /** (1 + tanh(√(2/π)(x + 0.044715x³)))/2. */
 function normalCDF(x: tf.Tensor): tf.Tensor {
-  return tf.mul(tf.add(tf.tanh(tf.mul(tf.add(x, tf.mul(tf.mul(tf.square(x), x), 0.044715)), Math.sqrt(2 / Math.PI))), 1), 0.5);
+  return tf.mul(tf.add(preciseTanh(tf.mul(tf.add(x, tf.mul(tf.mul(tf.square(x), x), 0.044715)), Math.sqrt(2 / Math.PI))), 1), 0.5);
 }

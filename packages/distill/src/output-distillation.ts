@@ -1,4 +1,4 @@
-import { type GaussianDiffusion, type Timesteps, meanFlat, normalKL } from '@tinyfusion/diffusion';
+import { type GaussianDiffusion, type Timesteps, type Transport, meanFlat, normalKL } from '@tinyfusion/diffusion';
 import { stopGradient } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 
@@ -60,5 +60,30 @@ export function distillationTerms(diffusion: GaussianDiffusion, { student, teach
     }
     const loss = tf.add(tf.mul(distillation, alpha), tf.mul(truth.loss, 1 - alpha)) as tf.Tensor1D;
     return { mse: truth.mse ?? tf.clone(truth.loss), groundTruth: truth.loss, teacherMse, distillation, loss };
+  });
+}
+
+/** What {@link velocityDistillationTerms} compares. */
+export interface VelocityDistillationInputs {
+  /** Outputs of the models for the same point on the path. */
+  student: tf.Tensor;
+  teacher: tf.Tensor;
+  /** Clean data. */
+  data: tf.Tensor;
+  /** Times in [0, 1]. */
+  t: ArrayLike<number>;
+  noise: tf.Tensor;
+}
+
+/**
+ * Output distillation for a transport: the student's prediction follows the teacher's and the truth, whatever it is of.
+ * The paper recovers SiT with it (table 2), and says no more of the loss than of DiT's.
+ */
+export function velocityDistillationTerms(transport: Transport, { student, teacher, data, t, noise }: VelocityDistillationInputs, { alpha = 0.9 }: DistillationOptions = {}): DistillationTerms {
+  return tf.tidy(() => {
+    const { loss: groundTruth } = transport.lossTerms(student, data, t, noise);
+    const teacherMse = meanFlat(tf.square(tf.sub(student, stopGradient(teacher))));
+    const loss = tf.add(tf.mul(teacherMse, alpha), tf.mul(groundTruth, 1 - alpha)) as tf.Tensor1D;
+    return { mse: tf.clone(groundTruth), groundTruth, teacherMse, distillation: tf.clone(teacherMse), loss };
   });
 }

@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { defineOp } from './op.js';
+import { preciseTanh } from './precise.js';
 
 /** Kernel names: input x; the gradients take dy and x. */
 export const GELU = 'TinyFusionGelu';
@@ -11,7 +12,7 @@ const geluOp = defineOp<{ x: tf.Tensor }, Record<string, never>, tf.Tensor>({
   name: GELU,
   reference: ({ x }) => {
     const inner = tf.mul(tf.add(x, tf.mul(tf.mul(tf.square(x), x), 0.044715)), Math.sqrt(2 / Math.PI));
-    return tf.mul(tf.mul(x, 0.5), tf.add(tf.tanh(inner), 1));
+    return tf.mul(tf.mul(x, 0.5), tf.add(preciseTanh(inner), 1));
   },
   gradient: (run, dy, { x }) => ({ x: () => run(GELU_GRAD, { dy, x })[0]! }),
 });

@@ -26,6 +26,14 @@ function shapeOf(model: StoredModel): object {
   return model.config;
 }
 
+/** A model of the same shape but other depths, one a stack, its weights to be loaded. */
+export function withDepths<M extends DiT | SiT | MAR>(model: M, depths: readonly number[]): M {
+  const init = { init: 'zeros' } as const;
+  if (model instanceof MAR) return new MAR({ ...model.config, encoderDepth: depths[0]!, decoderDepth: depths[1]! }, init) as M;
+  const config = { ...model.config, depth: depths[0]! };
+  return (model instanceof SiT ? new SiT(config, init) : new DiT(config, init)) as M;
+}
+
 const builders: Readonly<Record<string, (state: StateDict) => StoredModel>> = {
   DiT: (state) => new DiT(storedConfig<DiTConfig>(state, 'DiT'), { init: 'zeros' }),
   SiT: (state) => new SiT(storedConfig<DiTConfig>(state, 'SiT'), { init: 'zeros' }),

@@ -1,3 +1,4 @@
+import { sineCosine } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 
 /**
@@ -13,7 +14,8 @@ export function timestepEmbedding(t: tf.Tensor1D, features: number, maxPeriod = 
     // rounded to float32 where PyTorch rounds: late in sampling x₀ shows these bits magnified
     const frequencies = Float32Array.from({ length: half }, (_, i) => Math.exp(Math.fround(Math.fround(Math.fround(-Math.log(maxPeriod)) * i) / half)));
     const angles = tf.mul(tf.expandDims(t, 1), tf.expandDims(tf.tensor1d(frequencies), 0));
-    const parts = [tf.cos(angles), tf.sin(angles)];
+    const [sine, cosine] = sineCosine(angles);
+    const parts: tf.Tensor[] = [cosine, sine];
     if (features % 2 === 1) parts.push(tf.zeros([t.shape[0], 1]));
     return tf.concat(parts, 1) as tf.Tensor2D;
   });

@@ -1,4 +1,4 @@
-export { loadAutoencoderKL, loadDiT, loadModel, saveModel, type StoredModel } from './checkpoint.js';
+export { loadAutoencoderKL, loadDiT, loadModel, saveModel, withDepths, type StoredModel } from './checkpoint.js';
 export { DiT, DiTBlock, FinalLayer, LabelEmbedder, PatchEmbed, TimestepEmbedder, type DiTConfig, type DiTForwardOptions } from './dit.js';
 export { positionEmbedding, timestepEmbedding } from './embeddings.js';
 export * from './mar/index.js';

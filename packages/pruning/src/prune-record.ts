@@ -6,7 +6,7 @@ export const PRUNE_RECORD_KEY = 'tinyfusion.prune';
 /** How a shallow model came about; travels inside every checkpoint of one. */
 export interface PruneRecord {
   version: 1;
-  /** Field that holds the blocks, e.g. `'blocks'`. */
+  /** Field that holds the blocks, e.g. `'blocks'`; where layers are counted over several, their names in order: `'encoder_blocks,decoder_blocks'`. */
   stack: string;
   /** Blocks of the teacher that were kept, ascending. */
   kept: number[];

@@ -1,12 +1,11 @@
 import { type LongTaskOptions, createRng } from '@tinyfusion/core';
-import { GaussianDiffusion } from '@tinyfusion/diffusion';
-import { type LayerPair, decayingWeight, distillationTerms, evenLayerMap, maskedFeatureLoss } from '@tinyfusion/distill';
-import type { DiT } from '@tinyfusion/models';
-import { captureFeatures, randomNormal } from '@tinyfusion/nn';
+import { type LayerPair, decayingWeight, evenLayerMap, maskedFeatureLoss } from '@tinyfusion/distill';
 import { AdamW, Ema, cosine } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LatentDataset } from './latents.js';
 import { optimise } from './loop.js';
+import { type Objective, type Prunable, objectiveOf } from './objective.js';
+import { captureOverStacks, depthOf } from './stacks.js';
 
 /**
  * Recovers a shallow model by distillation from its teacher: noise and variance follow the teacher's and the truth, and
@@ -16,7 +15,7 @@ import { optimise } from './loop.js';
  * Cost: a step of training the student and a forward pass of the teacher.
  */
 
-export interface DistillOptions extends LongTaskOptions {
+export interface DistillOptions<M = Prunable> extends LongTaskOptions {
   /** Paper: 100,000 to 500,000. */
   steps: number;
   /** Default 64 (paper: 256). */
@@ -33,6 +32,8 @@ export interface DistillOptions extends LongTaskOptions {
   layerMap?: readonly LayerPair[];
   /** Default 0.9999 with warm-up. */
   emaDecay?: number;
+  /** How the models are trained. Default: as their reference trains them. */
+  objective?: Objective<M>;
   seed: number;
 }
 
@@ -43,10 +44,9 @@ export interface RecoveryCurves {
 }
 
 /** Trains the student in place; it ends with its averaged weights. */
-export async function distill(student: DiT, teacher: DiT, data: LatentDataset, options: DistillOptions): Promise<RecoveryCurves> {
-  const { steps, batchSize = 64, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, layerMap = evenLayerMap(teacher.blocks.length, student.blocks.length), emaDecay = 0.9999, seed, signal, onProgress } = options;
+export async function distill<M extends Prunable>(student: M, teacher: M, data: LatentDataset, options: DistillOptions<M>): Promise<RecoveryCurves> {
+  const { steps, batchSize = 64, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress } = options;
   const rng = createRng(seed);
-  const diffusion = new GaussianDiffusion();
   const batches = data.batches(batchSize, rng.split('data'));
   const draws = rng.split('noise');
   const parameters = student.parameters();
@@ -57,17 +57,10 @@ export async function distill(student: DiT, teacher: DiT, data: LatentDataset, o
   try {
     await optimise(
       (step, report) => {
-        const { latents, labels } = batches.next();
-        const t = draws.integers(0, diffusion.steps, batchSize);
-        const noise = randomNormal<tf.Rank.R4>(draws, latents.shape);
-        const p = student.config.classDropoutProb;
         // one draw for both: a teacher that sees another label teaches something else
-        const drop = tf.tensor1d(Int32Array.from(draws.uniform(batchSize), (u) => (u < p ? 1 : 0)), 'int32');
-        const x = diffusion.qSample(latents, t, noise) as tf.Tensor4D;
-        const time = tf.tensor1d(Float32Array.from(t));
-        const [own, theirs] = [captureFeatures(pairs.map(([s]) => s)), captureFeatures(pairs.map(([, l]) => l))];
-        const outputs = { student: student.forward(x, time, labels, { drop, hook: own.hook }), teacher: teacher.forward(x, time, labels, { drop, hook: theirs.hook }) };
-        const terms = distillationTerms(diffusion, { ...outputs, x0: latents, x, t, noise }, { alpha });
+        const draw = objective.draw(student, batches.next(), draws);
+        const [own, theirs] = [captureOverStacks(student, pairs.map(([s]) => s)), captureOverStacks(teacher, pairs.map(([, l]) => l))];
+        const terms = draw.distillation(draw.forward(student, { hook: own.hook }), draw.forward(teacher, { hook: theirs.hook }), alpha);
         report('mse', tf.mean(terms.mse));
         const loss = tf.mean(terms.loss) as tf.Scalar;
         if (pairs.length === 0) return loss;

@@ -3,7 +3,7 @@ import { type ImageDataset, firstImages } from '@tinyfusion/data';
 import { loadIdxFolder } from '@tinyfusion/data/node';
 import { type FeatureNetwork, classifierFeatures, loadConvClassifier } from '@tinyfusion/eval';
 import { fashionMnistClassNames, loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher } from '@tinyfusion/fashion-mnist';
-import { type AutoencoderKL, type DiT, loadAutoencoderKL, loadDiT } from '@tinyfusion/models';
+import { type AutoencoderKL, type DiT, loadAutoencoderKL, loadDiT, saveModel } from '@tinyfusion/models';
 import { toSafetensors } from '@tinyfusion/nn';
 import { type PruneRecord, atRandom, byIndex, oracle, pruneMetadata, readPruneRecord } from '@tinyfusion/pruning';
 import { parseGroups } from '@tinyfusion/sampler';
@@ -138,7 +138,7 @@ export async function pruneJob(job: PruneJob, context: JobContext): Promise<void
   else choice = { kept: (await chooseByBlockInfluence(model, await embeddedLatents(1000, context), { count, seed: job.seed, ...context })).kept, criterion: 'block influence' };
   const student = await shallowCopy(model, choice.kept);
   const record: PruneRecord = { version: 1, stack: 'blocks', depth, teacher, seed: job.seed, command: context.command, ...choice, ...(from === undefined ? {} : { from }) };
-  await write(job.out, await toSafetensors(student, { type: 'DiT', config: student.config, metadata: [pruneMetadata(record)] }));
+  await write(job.out, await saveModel(student, { metadata: [pruneMetadata(record)] }));
   console.log(`kept ${choice.kept.join(',')} of ${depth} layers: ${(student.parameterCount() / 1e6).toFixed(2)} M of ${(model.parameterCount() / 1e6).toFixed(2)} M parameters`);
 }
 
@@ -182,7 +182,7 @@ export async function distillJob(job: DistillJob, context: JobContext): Promise<
   const curves = await distill(student.model, teacher.model, latents, { steps: job.steps, batchSize: job.batch, lr: job.lr, sigmas: job.sigmas === 0 ? Infinity : job.sigmas, beta: job.beta, seed: job.seed, ...context });
   const metadata: [string, string][] = student.record === undefined ? [] : [pruneMetadata(student.record)];
   metadata.push(['tinyfusion.recovery', JSON.stringify({ command: context.command, seed: job.seed, steps: job.steps, teacher: { name: teacher.name, sha256: hash } })]);
-  await write(job.out, await toSafetensors(student.model, { type: 'DiT', config: student.model.config, metadata }));
+  await write(job.out, await saveModel(student.model, { metadata }));
   await write(`${job.out}.curve.json`, JSON.stringify(curves));
 }
 

@@ -1,13 +1,12 @@
 import { type LongTaskOptions, createRng } from '@tinyfusion/core';
-import { GaussianDiffusion } from '@tinyfusion/diffusion';
 import { injectLora } from '@tinyfusion/lora';
-import type { DiT } from '@tinyfusion/models';
-import { randomNormal } from '@tinyfusion/nn';
-import { type Decision, DecisionHistory, type GateSchedule, type GroupScheme, LayerGates, decide, defaultScaling, defaultTau, gateHook } from '@tinyfusion/sampler';
+import { type Decision, DecisionHistory, type GateSchedule, type GroupScheme, LayerGates, decide, defaultScaling, defaultTau } from '@tinyfusion/sampler';
 import { AdamW, Ema, constant } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LatentDataset } from './latents.js';
 import { optimise } from './loop.js';
+import { type Objective, type Prunable, objectiveOf } from './objective.js';
+import { depthOf, gatesOverStacks } from './stacks.js';
 
 /**
  * Learns which layers to keep (paper, section 3): masks are drawn for each sample by Gumbel-softmax over the gates of
@@ -18,7 +17,7 @@ import { optimise } from './loop.js';
  * Cost: one forward and backward pass of the whole model a step.
  */
 
-export interface LearnMasksOptions extends LongTaskOptions {
+export interface LearnMasksOptions<M = Prunable> extends LongTaskOptions {
   /** Default `'1:2'`. */
   groups?: GroupScheme;
   /** Paper: 10,000. */
@@ -39,6 +38,8 @@ export interface LearnMasksOptions extends LongTaskOptions {
   scaling?: GateSchedule;
   /** Decay of the averaged gates that decide. Default 0.999 with warm-up. */
   emaDecay?: number;
+  /** How the model is trained. Default: as its reference trains it. */
+  objective?: Objective<M>;
   seed: number;
 }
 
@@ -51,11 +52,10 @@ export interface LearnedMasks {
 }
 
 /** The teacher is left as it was, but for `update: 'full'`. */
-export async function learnMasks(teacher: DiT, data: LatentDataset, options: LearnMasksOptions): Promise<LearnedMasks> {
-  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, seed, signal, onProgress } = options;
+export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDataset, options: LearnMasksOptions<M>): Promise<LearnedMasks> {
+  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, objective = objectiveOf(teacher), seed, signal, onProgress } = options;
   const rng = createRng(seed);
-  const gates = new LayerGates(groups, teacher.blocks.length);
-  const diffusion = new GaussianDiffusion();
+  const gates = new LayerGates(groups, depthOf(teacher));
   const batches = data.batches(batchSize, rng.split('data'));
   const [draws, gumbel] = [rng.split('noise'), rng.split('gumbel')];
   const adapters = update === 'lora' ? injectLora(teacher, { init: rng.split('adapters'), rank }) : undefined;
@@ -69,14 +69,9 @@ export async function learnMasks(teacher: DiT, data: LatentDataset, options: Lea
   try {
     await optimise(
       (step) => {
-        const { latents, labels } = batches.next();
-        const t = draws.integers(0, diffusion.steps, batchSize);
-        const noise = randomNormal<tf.Rank.R4>(draws, latents.shape);
-        const p = teacher.config.classDropoutProb;
-        const drop = tf.tensor1d(Int32Array.from(draws.uniform(batchSize), (u) => (u < p ? 1 : 0)), 'int32');
         const { masks } = gates.sample(batchSize, { tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel });
-        const terms = diffusion.trainingLosses((x, s) => teacher.forward(x as tf.Tensor4D, s, labels, { drop, hook: gateHook(masks) }), latents, t, noise);
-        return tf.mean(terms.loss);
+        const draw = objective.draw(teacher, batches.next(), draws);
+        return tf.mean(draw.terms(draw.forward(teacher, { hook: gatesOverStacks(teacher, masks) })).loss);
       },
       {
         task: 'learn masks',

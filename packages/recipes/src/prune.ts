@@ -1,22 +1,27 @@
 import { type LongTaskOptions, createRng, throwIfCancelled } from '@tinyfusion/core';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
-import { DiT } from '@tinyfusion/models';
+import { type DiT, withDepths } from '@tinyfusion/models';
 import { loadState, readState } from '@tinyfusion/nn';
 import { BlockInfluence, leastRedundant, pruneState } from '@tinyfusion/pruning';
 import { type StateDict, stateDictOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LatentDataset } from './latents.js';
 import { breathe } from './loop.js';
+import type { Prunable } from './objective.js';
+import { keptByStack } from './stacks.js';
 
-/** A new model with only the kept blocks of the teacher, with the teacher's weights. */
-export async function shallowCopy(teacher: DiT, kept: readonly number[]): Promise<DiT> {
-  const student = new DiT({ ...teacher.config, depth: kept.length }, { init: 'zeros' });
-  await loadState(student, pruneState(await stateOf(teacher), 'blocks', kept));
+/** A new model with only the kept layers of the teacher, counted over all its stacks, with the teacher's weights. */
+export async function shallowCopy<M extends Prunable>(teacher: M, kept: readonly number[]): Promise<M> {
+  const stacks = keptByStack(teacher, kept);
+  let state = await stateOf(teacher);
+  for (const stack of stacks) state = pruneState(state, stack.name, stack.kept);
+  const student = withDepths(teacher, stacks.map((stack) => stack.kept.length));
+  await loadState(student, state);
   return student;
 }
 
 /** A model's values as a state dict in memory. */
-export async function stateOf(model: DiT): Promise<StateDict> {
+export async function stateOf(model: Prunable): Promise<StateDict> {
   return stateDictOf(await readState(model));
 }
 

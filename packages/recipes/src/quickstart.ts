@@ -2,8 +2,7 @@ import { type LongTaskOptions, TinyFusionError } from '@tinyfusion/core';
 import { firstImages } from '@tinyfusion/data';
 import { type ExtractedFeatures, type FeatureNetwork, classifierFeatures, loadConvClassifier } from '@tinyfusion/eval';
 import { loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher } from '@tinyfusion/fashion-mnist';
-import { type AutoencoderKL, type DiT, loadAutoencoderKL, loadDiT } from '@tinyfusion/models';
-import { toSafetensors } from '@tinyfusion/nn';
+import { type AutoencoderKL, type DiT, loadAutoencoderKL, loadDiT, saveModel } from '@tinyfusion/models';
 import { type PruneRecord, oracle, pruneMetadata } from '@tinyfusion/pruning';
 import { stateDictHash } from '@tinyfusion/weights';
 import { loadSafetensors, writeFileAtomic } from '@tinyfusion/weights/node';
@@ -200,7 +199,7 @@ async function recovered({ name, criterion, kept, groups, confidence }: Choice, 
     seed,
     command,
   };
-  await writeFileAtomic(path, await toSafetensors(student, { type: 'DiT', config: student.config, dtype: 'F16', metadata: [pruneMetadata(record)] }));
+  await writeFileAtomic(path, await saveModel(student, { dtype: 'F16', metadata: [pruneMetadata(record)] }));
   memory.curves[name] = curves;
   await remember(out, memory);
   return student;

@@ -1,4 +1,4 @@
-import { type LongTaskOptions, type RngState, createRng } from '@tinyfusion/core';
+import { type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
 import type { BatchPosition } from '@tinyfusion/data';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
 import { DiT, type DiTConfig } from '@tinyfusion/models';
@@ -53,7 +53,7 @@ export async function train(data: LatentDataset, options: TrainOptions): Promise
   const ema = new Ema(parameters, { decay: emaDecay, warmUp: true });
   const saved = resume === undefined ? undefined : await restoreTrainingState<Progress>(resume, { model: dit, optimizer, ema });
   const batches = data.batches(batchSize, saved?.data ?? rng.split('data'));
-  const draws = saved === undefined ? rng.split('noise') : createRng(saved.noise);
+  const draws = saved === undefined ? rng.split('noise') : restoreRng(saved.noise);
   await optimise(
     (_, report) => {
       const { latents, labels } = batches.next();

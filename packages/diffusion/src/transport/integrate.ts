@@ -28,6 +28,11 @@ export interface IntegrateOptions {
   absoluteTolerance?: number;
   /** Default 1e-3, as SiT's. */
   relativeTolerance?: number;
+  /**
+   * Whether the last step of an adaptive method ends at the last time. Default `false`: it may reach beyond, and the state
+   * is interpolated, as torchdiffeq does.
+   */
+  stopAtEnd?: boolean;
   /** What is being computed, for messages. */
   task: string;
   signal?: AbortSignal | undefined;
@@ -141,7 +146,7 @@ async function* fixed(f: Derivative, y0: OdeState, grid: Float64Array, tableau: 
 /** Steps beyond this are taken for a problem that does not end. */
 const MOST_STEPS = 100_000;
 
-async function* adaptive(f: Derivative, y0: OdeState, grid: Float64Array, absolute: number, relative: number, { task, signal }: IntegrateOptions): AsyncGenerator<tf.Tensor[], void, void> {
+async function* adaptive(f: Derivative, y0: OdeState, grid: Float64Array, absolute: number, relative: number, { task, signal, stopAtEnd = false }: IntegrateOptions): AsyncGenerator<tf.Tensor[], void, void> {
   let y = y0.map((part) => tf.clone(part));
   let slope = tf.tidy(() => f(grid[0]!, y));
   let given: tf.Tensor[] = [];
@@ -152,7 +157,8 @@ async function* adaptive(f: Derivative, y0: OdeState, grid: Float64Array, absolu
     let next = 1;
     for (let count = 0; next < grid.length; count++) {
       throwIfCancelled(signal, task);
-      const end = t + dt;
+      if (stopAtEnd) dt = Math.min(dt, grid.at(-1)! - t);
+      const end = stopAtEnd && t + dt >= grid.at(-1)! ? grid.at(-1)! : t + dt;
       if (!(end > t) || count >= MOST_STEPS) throw new TinyFusionError('NUMERIC', `${task}: the solver needs ever smaller steps at t = ${Math.abs(t)} (${count} so far, the last of ${dt}); loosen the tolerances, or use a method of fixed steps`);
       const step = tf.tidy(() => {
         const { slopes, last } = stages(f, dopri5, y, t, dt, end, slope);
@@ -163,7 +169,7 @@ async function* adaptive(f: Derivative, y0: OdeState, grid: Float64Array, absolu
       step.ratio.dispose();
       if (!Number.isFinite(ratio)) {
         tf.dispose([step.y, step.slopes]);
-        // steps may reach beyond the last time, where the path of a noise model is not defined
+        // steps may reach beyond the last time, where the model may make no sense
         if (end > grid.at(-1)!) {
           dt = grid.at(-1)! - t;
           continue;

@@ -57,7 +57,8 @@ export async function* sampleOde(transport: Transport, denoiser: Denoiser, optio
     },
     [noise],
     times,
-    { method, task: 'sample', signal, ...(absoluteTolerance === undefined ? {} : { absoluteTolerance }), ...(relativeTolerance === undefined ? {} : { relativeTolerance }) },
+    // beyond t = 1 the noise in x is negative, and what a model says of it nothing
+    { method, task: 'sample', signal, stopAtEnd: transport.prediction === 'noise', ...(absoluteTolerance === undefined ? {} : { absoluteTolerance }), ...(relativeTolerance === undefined ? {} : { relativeTolerance }) },
   );
   for await (const { index, t, y, evaluations } of points) yield { step: index, total: steps, t, x: y[0]!, evaluations };
 }

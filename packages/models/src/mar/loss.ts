@@ -1,9 +1,8 @@
-import { type Rng } from '@tinyfusion/core';
+import type { Rng } from '@tinyfusion/core';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
-import { type Float, axes, takeRows } from '@tinyfusion/kernels';
-import type { HookOptions } from '@tinyfusion/nn';
+import { type Float, axes } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
-import type { MAR } from './mar.js';
+import type { MAR, MARForwardOptions } from './mar.js';
 import { TokenMask } from './token-mask.js';
 
 /** Everything random in one training step of MAR. */
@@ -38,10 +37,11 @@ export function drawMAR(mar: MAR, rng: Rng, samples: number): MARDraws {
   return { mask, drop, t: rng.integers(0, 1000, rows), noise: rng.normal(rows * mar.tokenChannels) };
 }
 
-/** Options of {@link marLoss}. */
-export interface MARLossOptions extends HookOptions {
-  /** Switches the model's dropout on and draws it. Default: none. */
-  dropout?: Rng | undefined;
+/** The head's inputs of a step: masked tokens, repeated, before and after noise; each `[rows, C]`. Inside a tidy. */
+export function marHeadInputs(mar: MAR, diffusion: GaussianDiffusion, latents: Float<'N H W C'>, { mask, t, noise }: MARDraws): { x0: tf.Tensor2D; x: tf.Tensor2D; noise: tf.Tensor2D } {
+  const x0 = mar.maskedRows(mar.patchify(latents), mask);
+  const drawn = tf.tensor2d(noise, x0.shape);
+  return { x0, x: diffusion.qSample(x0, t, drawn) as tf.Tensor2D, noise: drawn };
 }
 
 /**
@@ -54,17 +54,12 @@ export interface MARLossOptions extends HookOptions {
  * @param diffusion {@link marDiffusion}, made once
  * @returns the mean over masked tokens
  */
-export function marLoss(mar: MAR, diffusion: GaussianDiffusion, latents: Float<'N H W C'>, y: tf.Tensor1D, { mask, drop, t, noise }: MARDraws, options: MARLossOptions = {}): tf.Scalar {
+export function marLoss(mar: MAR, diffusion: GaussianDiffusion, latents: Float<'N H W C'>, y: tf.Tensor1D, draws: MARDraws, options: MARForwardOptions = {}): tf.Scalar {
   const { N } = axes('marLoss: latents', latents, 'N H W C');
   axes('marLoss: y', y, 'N', { N });
   return tf.tidy(() => {
-    const tokens = mar.patchify(latents);
-    const known = mar.encode(tokens, mask, mar.classEmbedding(y, tf.tensor1d(drop)), options);
-    const z = mar.decode(known, mask, options);
-    const masked = mask.maskedRows();
-    const repeat = (x: tf.Tensor3D): tf.Tensor2D => tf.tile(takeRows(tf.reshape(x, [N * mar.tokens, -1]), masked), [mar.config.diffusionBatchMul, 1]);
-    const [target, condition] = [repeat(tokens), repeat(z)];
-    const { loss } = diffusion.trainingLosses((x, time) => mar.diffloss.net.forward(x as tf.Tensor2D, time, condition), target, t, tf.tensor2d(noise, target.shape));
-    return tf.mean(loss) as tf.Scalar;
+    const { x0, x, noise } = marHeadInputs(mar, diffusion, latents, draws);
+    const output = mar.diffloss.net.forward(x, tf.tensor1d(Float32Array.from(draws.t)), mar.headConditions(latents, y, draws, options));
+    return tf.mean(diffusion.lossTerms(output, x0, x, draws.t, noise).loss) as tf.Scalar;
   });
 }

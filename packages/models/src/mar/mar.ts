@@ -190,6 +190,25 @@ export class MAR extends Module {
     });
   }
 
+  /** Rows of the masked tokens of `x` `[N, L, D]`, `diffusionBatchMul` times over: `[rows, D]`. */
+  maskedRows(x: Float<'N L D'>, mask: TokenMask): Float<'R D'> {
+    const { N, L, D } = axes('MAR.maskedRows: x', x, 'N L D');
+    this.checkMask('MAR.maskedRows: mask', mask, N);
+    return tf.tidy(() => tf.tile(takeRows(tf.reshape(x, [N * L, D]), mask.maskedRows()), [this.config.diffusionBatchMul, 1]));
+  }
+
+  /**
+   * What the transformer says of each masked token, as the head needs it in training.
+   * @param latents `[N, H, W, C]` @param y `[N]` int32 labels @param draws the mask, and 1 where a class is dropped
+   * @returns `[rows, D']`, in the order of {@link maskedRows}
+   */
+  headConditions(latents: Float<'N H W C'>, y: tf.Tensor1D, { mask, drop }: { mask: TokenMask; drop: Float32Array }, options: MARForwardOptions = {}): Float<'R Z'> {
+    return tf.tidy(() => {
+      const known = this.encode(this.patchify(latents), mask, this.classEmbedding(y, tf.tensor1d(drop)), options);
+      return this.maskedRows(this.decode(known, mask, options), mask);
+    });
+  }
+
   private checkMask(argument: string, mask: TokenMask, samples: number): void {
     if (mask.samples !== samples || mask.length !== this.tokens) throw new ArgumentError(argument, `of ${mask.samples} samples × ${mask.length} tokens`, `${samples} samples × ${this.tokens} tokens`);
   }

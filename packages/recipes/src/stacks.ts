@@ -1,0 +1,44 @@
+import { type BlockHook, captureFeatures, hooksByStack } from '@tinyfusion/nn';
+import { gateHook } from '@tinyfusion/sampler';
+import type * as tf from '@tensorflow/tfjs-core';
+import { MAR } from '@tinyfusion/models';
+import type { Prunable } from './objective.js';
+
+/** A run of layers in the list of all of a model's layers: DiT and SiT have one stack, MAR its encoder and its decoder. */
+export interface Stack {
+  name: string;
+  start: number;
+  depth: number;
+}
+
+/** The stacks of a model, in the order in which they run. */
+export function stacksOf(model: Prunable): Stack[] {
+  if (!(model instanceof MAR)) return [{ name: 'blocks', start: 0, depth: model.blocks.length }];
+  const encoder = model.encoder_blocks.length;
+  return [
+    { name: 'encoder_blocks', start: 0, depth: encoder },
+    { name: 'decoder_blocks', start: encoder, depth: model.decoder_blocks.length },
+  ];
+}
+
+/** Number of layers in all stacks. */
+export const depthOf = (model: Prunable): number => stacksOf(model).reduce((sum, { depth }) => sum + depth, 0);
+
+/** Applies one mask a layer. */
+export function gatesOverStacks(model: Prunable, masks: readonly tf.Tensor1D[]): BlockHook {
+  return hooksByStack(Object.fromEntries(stacksOf(model).map(({ name, start, depth }) => [name, gateHook(masks.slice(start, start + depth))])));
+}
+
+/** Captures the outputs of some layers of all stacks, by their index among all layers. */
+export function captureOverStacks(model: Prunable, layers: readonly number[]): { hook: BlockHook; take: () => Map<number, tf.Tensor3D> } {
+  const captures = stacksOf(model).map(({ name, start, depth }) => ({ name, start, capture: captureFeatures(layers.filter((l) => l >= start && l < start + depth).map((l) => l - start)) }));
+  return {
+    hook: hooksByStack(Object.fromEntries(captures.map(({ name, capture }) => [name, capture.hook]))),
+    take: () => new Map(captures.flatMap(({ start, capture }) => [...capture.take()].map(([i, feature]) => [start + i, feature] as const))),
+  };
+}
+
+/** The kept layers of each stack, counted from the stack's first. */
+export function keptByStack(model: Prunable, kept: readonly number[]): { name: string; kept: number[] }[] {
+  return stacksOf(model).map(({ name, start, depth }) => ({ name, kept: kept.filter((l) => l >= start && l < start + depth).map((l) => l - start) }));
+}
