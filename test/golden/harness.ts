@@ -111,7 +111,7 @@ export async function expectClose(label: string, got: tf.Tensor | ArrayLike<numb
     const ratio = Number.isNaN(error) ? Infinity : error === 0 ? 0 : error / allowed;
     if (ratio > worst.ratio) worst = { ratio, index: i, error, allowed };
   }
-  if (import.meta.env.MODE === 'golden') console.log(`${label}: error ${worst.error.toExponential(2)}, tolerance ${worst.allowed.toExponential(2)}`);
+  if (process.env['GOLDEN_VERBOSE'] === '1') console.log(`${label}: error ${worst.error.toExponential(2)}, tolerance ${worst.allowed.toExponential(2)}`);
   const { index, ratio, error, allowed } = worst;
   expect(ratio, `${label}[${index}] is ${values[index]}, reference ${reference.values[index]}: error ${error} exceeds ${allowed}`).toBeLessThanOrEqual(1);
 }

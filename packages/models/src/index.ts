@@ -1,4 +1,5 @@
 export { loadAutoencoderKL, loadDiT, loadModel, saveModel, withDepths, type StoredModel } from './checkpoint.js';
+export { fromDiffusersNames } from './diffusers.js';
 export { DiT, DiTBlock, FinalLayer, LabelEmbedder, PatchEmbed, TimestepEmbedder, type DiTConfig, type DiTForwardOptions } from './dit.js';
 export { positionEmbedding, timestepEmbedding } from './embeddings.js';
 export * from './mar/index.js';

@@ -1,0 +1,114 @@
+import { ArgumentError, CheckpointError, createRng } from '@tinyfusion/core';
+import { parseSafetensors, stateDictOf } from '@tinyfusion/weights';
+import * as tf from '@tensorflow/tfjs-core';
+import { describe, expect, it } from 'vitest';
+import { LayerNorm, Linear, Module, captureFeatures, composeHooks, hooksByStack, loadState, moduleAt, readState, replaceModule, runBlocks, storedConfig, toSafetensors } from '../src/index.js';
+
+class Block extends Module {
+  readonly fc: Linear;
+  constructor(rng: ReturnType<typeof createRng>) {
+    super();
+    this.fc = new Linear(3, 3, { init: rng });
+  }
+}
+
+class Net extends Module {
+  readonly blocks: Block[];
+  readonly mlp: readonly [Linear, (x: tf.Tensor) => tf.Tensor, LayerNorm];
+  constructor(seed = 0) {
+    super();
+    const rng = createRng(seed);
+    this.blocks = [new Block(rng), new Block(rng)];
+    this.mlp = [new Linear(3, 2, { init: rng, bias: false }), tf.relu, new LayerNorm(2, { init: rng })];
+  }
+}
+
+const names = ['blocks.0.fc.weight', 'blocks.0.fc.bias', 'blocks.1.fc.weight', 'blocks.1.fc.bias', 'mlp.0.weight', 'mlp.2.weight', 'mlp.2.bias'];
+
+describe('a module', () => {
+  it('has the names of its fields, as PyTorch has them', () => {
+    const net = new Net();
+    expect(Array.from(net.namedParameters(), ([name]) => name)).toEqual(names);
+    expect(net.parameterCount()).toBe(2 * (9 + 3) + 6 + 4);
+  });
+
+  it('gives and takes modules by path', () => {
+    const net = new Net();
+    const other = new Linear(3, 3, { init: createRng(1) });
+    const previous = replaceModule(net, 'blocks.1.fc', other);
+    expect(moduleAt(net, 'blocks.1.fc')).toBe(other);
+    expect(previous).toBeInstanceOf(Linear);
+    expect(() => moduleAt(net, 'blocks.1.attn')).toThrow(/at "attn" there are: fc/);
+    expect(() => moduleAt(net, 'blocks')).toThrow(/not a list of modules/);
+    expect(() => moduleAt(net, 'constructor')).toThrow(ArgumentError);
+  });
+
+  it('frees everything', () => {
+    const before = tf.memory().numTensors;
+    {
+      using net = new Net();
+      expect(net.parameterCount()).toBeGreaterThan(0);
+    }
+    expect(tf.memory().numTensors).toBe(before);
+  });
+});
+
+describe('state', () => {
+  it('comes back from a file, in F32 to the bit', async () => {
+    const net = new Net(3);
+    const file = await parseSafetensors(await toSafetensors(net, { type: 'Net', config: { width: 3 } }));
+    const copy = new Net(4);
+    await loadState(copy, file);
+    expect(await readState(copy)).toEqual(await readState(net));
+    expect(storedConfig(file, 'Net')).toEqual({ width: 3 });
+    expect(() => storedConfig(file, 'DiT')).toThrow(/holds "Net", expected "DiT"/);
+  });
+
+  it('lists what is missing, unexpected and wrongly shaped, and changes nothing', async () => {
+    const net = new Net();
+    const before = await readState(net);
+    const values = new Map([...before].filter(([name]) => name !== 'mlp.0.weight'));
+    values.set('blocks.2.fc.weight', { shape: [3, 3], values: new Float32Array(9) });
+    values.set('blocks.0.fc.bias', { shape: [4], values: new Float32Array(4) });
+    const state = stateDictOf(values);
+    await expect(loadState(net, state)).rejects.toThrow(/missing \(1\): mlp\.0\.weight; unexpected \(1\): blocks\.2\.fc\.weight; wrong shape \(1\): blocks\.0\.fc\.bias is \[4\], expected \[3\]/);
+    await expect(loadState(net, state, { strict: false })).rejects.toBeInstanceOf(CheckpointError);
+    expect(await readState(net)).toEqual(before);
+    values.delete('blocks.0.fc.bias');
+    const difference = await loadState(net, stateDictOf(values), { strict: false });
+    expect(difference.missing).toEqual(['blocks.0.fc.bias', 'mlp.0.weight']);
+  });
+});
+
+describe('the block hook', () => {
+  const blocks = [2, 3, 5];
+  const x = tf.ones([1, 1, 1]) as tf.Tensor3D;
+  const run = (hook?: Parameters<typeof composeHooks>[0]) => runBlocks('blocks', blocks, x, (factor, h) => tf.mul(h, factor) as tf.Tensor3D, { hook }).dataSync()[0];
+
+  it('sees every block, may skip it, and composes', () => {
+    const seen: string[] = [];
+    expect(run((site, h, block) => (seen.push(`${site.stack} ${site.index}/${site.depth}`), block(h)))).toBe(30);
+    expect(seen).toEqual(['blocks 0/3', 'blocks 1/3', 'blocks 2/3']);
+    expect(run((site, h, block) => (site.index === 1 ? h : block(h)))).toBe(10);
+    const twice = composeHooks((_, h, block) => tf.add(block(h), 1) as tf.Tensor3D, undefined, (site, h, block) => (site.index === 0 ? h : block(h)));
+    expect(run(twice)).toBe(((1 + 1) * 3 + 1) * 5 + 1);
+    expect(run(hooksByStack({ others: () => x, blocks: undefined }))).toBe(30);
+  });
+
+  it('captures outputs that outlive the pass, and leaves nothing else', () => {
+    const before = tf.memory().numTensors;
+    const capture = captureFeatures([0, 2]);
+    const out = tf.tidy(() => runBlocks('blocks', blocks, x, (factor, h) => tf.mul(h, factor) as tf.Tensor3D, { hook: capture.hook }));
+    const taken = capture.take();
+    expect(Array.from(taken, ([i, f]) => [i, f.dataSync()[0]])).toEqual([[0, 2], [2, 30]]);
+    expect(capture.take().size).toBe(0);
+    tf.dispose([out, ...taken.values()]);
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it('gives back a copy where there is no block', () => {
+    const y = runBlocks('blocks', [], x, (_, h) => h);
+    y.dispose();
+    expect(x.isDisposed).toBe(false);
+  });
+});

@@ -1,0 +1,76 @@
+import { CheckpointError, createRng } from '@tinyfusion/core';
+import { runBlocks } from '@tinyfusion/nn';
+import { stateDictOf } from '@tinyfusion/weights';
+import * as tf from '@tensorflow/tfjs-core';
+import { describe, expect, it } from 'vitest';
+import { BlockInfluence, type PruneRecord, atRandom, byIndex, leastRedundant, maskHook, oracle, pruneMetadata, pruneState, readPruneRecord, stackDepth } from '../src/index.js';
+
+describe('choices', () => {
+  it('are ascending, of the asked-for number, and checked', () => {
+    expect(byIndex(6, [5, 0, 3])).toEqual([0, 3, 5]);
+    expect(oracle(6, 3)).toEqual([0, 2, 4]);
+    expect(oracle(28, 19).length).toBe(19);
+    expect(atRandom(28, 14, createRng(1)).length).toBe(14);
+    expect(atRandom(28, 14, createRng(1))).toEqual(atRandom(28, 14, createRng(1)));
+    // the most similar go, the last stays
+    expect(leastRedundant([0.1, 0.9, 0.5, 0.99], 2)).toEqual([0, 3]);
+    expect(leastRedundant([0.1, 0.9, 0.5, 0.99], 2, { keepLast: false })).toEqual([0, 2]);
+    expect(() => byIndex(6, [6])).toThrow(/indices from 0 to 5/);
+    expect(() => byIndex(6, [1, 1])).toThrow(/each layer once/);
+    expect(() => byIndex(6, [])).toThrow(/at least one/);
+    expect(() => oracle(6, 7)).toThrow(/from 1 to the model's 6/);
+  });
+});
+
+describe('surgery', () => {
+  const tensor = (v: number) => ({ shape: [1], values: Float32Array.of(v) });
+  const state = stateDictOf([['x', tensor(9)], ...[0, 1, 2, 3].flatMap((i) => [[`blocks.${i}.fc.weight`, tensor(i)] as const, [`blocks.${i}.norm`, tensor(10 + i)] as const])]);
+
+  it('renumbers what is kept and leaves the rest', async () => {
+    const pruned = pruneState(state, 'blocks', [1, 3]);
+    expect([...pruned.tensors.keys()].toSorted()).toEqual(['blocks.0.fc.weight', 'blocks.0.norm', 'blocks.1.fc.weight', 'blocks.1.norm', 'x']);
+    expect(new Float32Array((await pruned.tensors.get('blocks.1.fc.weight')!.read()).slice().buffer)[0]).toBe(3);
+    expect(stackDepth(pruned, 'blocks')).toBe(2);
+  });
+
+  it('says which stacks there are where the named one is not, and where one has a hole', () => {
+    expect(() => pruneState(state, 'layers', [0])).toThrow(/no blocks called layers\.0, layers\.1, …; it has: blocks/);
+    expect(() => stackDepth(stateDictOf([['blocks.0.w', tensor(0)], ['blocks.2.w', tensor(0)]]), 'blocks')).toThrow(/none numbered 1/);
+  });
+
+  it('without surgery: a hook that skips', () => {
+    const y = runBlocks('blocks', [2, 3, 5], tf.ones([1, 1, 1]), (f, h) => tf.mul(h, f) as tf.Tensor3D, { hook: maskHook([0, 2]) });
+    expect(y.dataSync()[0]).toBe(10);
+  });
+});
+
+describe('the prune record', () => {
+  const record: PruneRecord = { version: 1, stack: 'blocks', kept: [0, 3], depth: 4, criterion: 'learned', teacher: { name: 't', sha256: 'a'.repeat(64) } };
+
+  it('comes back from metadata', () => {
+    expect(readPruneRecord(new Map([pruneMetadata({ ...record, from: record })]))).toEqual({ ...record, from: record });
+    expect(readPruneRecord(new Map())).toBeUndefined();
+  });
+
+  it.each([[{ kept: [3, 0] }, 'ascending'], [{ kept: [4] }, 'ascending'], [{ depth: 0 }, 'depth'], [{ version: 2 }, 'newer'], [{ teacher: { name: 't', sha256: 'x' } }, 'SHA-256'], [{ from: {} }, 'version']])('is refused with %j', (change, message) => {
+    expect(() => readPruneRecord(new Map([['tinyfusion.prune', JSON.stringify({ ...record, ...change })]]))).toThrow(message);
+    expect(() => readPruneRecord(new Map([['tinyfusion.prune', '{']]))).toThrow(CheckpointError);
+  });
+});
+
+describe('block influence', () => {
+  it('is the mean cosine between what goes in and what comes out', async () => {
+    const influence = new BlockInfluence();
+    const x = tf.tensor3d([[[1, 0]]]);
+    const turn = (angle: number) => tf.tensor2d([[Math.cos(angle), Math.sin(angle)], [-Math.sin(angle), Math.cos(angle)]]);
+    const before = tf.memory().numTensors;
+    for (const extra of [0, 0.2]) {
+      tf.tidy(() => void runBlocks('blocks', [0.3, 1], x, (angle, h) => tf.reshape(tf.matMul(tf.reshape(h, [1, 2]), turn(angle + extra)), [1, 1, 2]) as tf.Tensor3D, { hook: influence.hook }));
+      influence.endBatch();
+    }
+    const [first, second] = await influence.similarities();
+    expect(first).toBeCloseTo((Math.cos(0.3) + Math.cos(0.5)) / 2, 5);
+    expect(second).toBeCloseTo((Math.cos(1) + Math.cos(1.2)) / 2, 5);
+    expect(tf.memory().numTensors).toBe(before);
+  });
+});

@@ -1,0 +1,97 @@
+import { createRng } from '@tinyfusion/core';
+import * as tf from '@tensorflow/tfjs-core';
+import { describe, expect, it } from 'vitest';
+import { DecisionHistory, LayerGates, combinations, decide, defaultScaling, defaultTau, parseGroups } from '../src/index.js';
+
+describe('groups', () => {
+  it('cover the depth, options in lexicographic order', () => {
+    expect(parseGroups('1:2', 6).map(({ start, size, kept }) => [start, size, kept])).toEqual([[0, 2, 1], [2, 2, 1], [4, 2, 1]]);
+    expect(parseGroups([[2, 4], [3, 4]], 8).map((g) => g.options.length)).toEqual([6, 4]);
+    expect(combinations(4, 2)).toEqual([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]);
+  });
+
+  it.each([
+    ['1:3', 8, /M can be 2, 4, 8/],
+    ['3:2', 8, /N:M with 1 ≤ N ≤ M/],
+    ['half', 8, /N:M, e\.g\. '1:2'/],
+    [[[1, 2], [1, 4]] as const, 8, /these cover 6/],
+    ['14:28', 28, /at most 20000 options/],
+  ])('refuse %j over %i layers', (scheme, depth, message) => {
+    expect(() => parseGroups(scheme as never, depth)).toThrow(message);
+  });
+});
+
+describe('sampled masks', () => {
+  it('follow softmax(scaling · gate), whatever the temperature', async () => {
+    const gates = new LayerGates([[1, 3]], 3, { init: 0 });
+    gates.gates[0]!.assign(tf.tensor2d([[0.01, 0.0, -0.005]]));
+    const weights = [1, 0, -0.5].map(Math.exp);
+    const total = weights.reduce((a, b) => a + b, 0);
+    for (const tau of [4, 0.1]) {
+      const { choices } = gates.sample(30_000, { tau, scaling: 100, rng: createRng(1) });
+      const shares = await tf.mean(choices[0]!, 0).data();
+      for (const [i, w] of weights.entries()) expect(Math.abs(shares[i]! - w / total)).toBeLessThan(0.015);
+    }
+  });
+
+  it('keep N of M in every group, and have the softmax’s gradient', async () => {
+    const gates = new LayerGates('2:4', 8);
+    const { masks } = gates.sample(16, { tau: 1, scaling: 100, rng: createRng(2) });
+    const all = tf.stack(masks);
+    expect([...(await tf.sum(tf.slice(all, 0, 4), 0).data())]).toEqual(Array.from({ length: 16 }, () => 2));
+    expect(new Set(await all.data())).toEqual(new Set([0, 1]));
+    const gumbel = gates.groups.map(({ options }) => tf.tensor2d(createRng(3).gumbel(16 * options.length), [16, options.length]));
+    const weights = tf.tensor1d(createRng(4).normal(8));
+    const { grads } = tf.variableGrads(() => tf.sum(tf.mul(tf.sum(tf.stack(gates.sample(16, { tau: 2, scaling: 5, gumbel }).masks), 1), weights)) as tf.Scalar, gates.parameters());
+    // by hand: choices → softmax of (5·gate + gumbel)/2, times the table of options
+    const byHand = tf.variableGrads(() => {
+      const sums = gates.groups.map(({ options, start }, i) => {
+        const soft = tf.softmax(tf.div(tf.add(tf.mul(gates.gates[i]!, 5), gumbel[i]!), 2));
+        const values = tf.tensor1d(options.map((kept) => kept.reduce((sum, j) => sum + weights.dataSync()[start + j]!, 0)));
+        return tf.sum(tf.mul(soft, values));
+      });
+      return tf.addN(sums) as tf.Scalar;
+    }, gates.parameters()).grads;
+    for (const gate of gates.gates) {
+      const [got, wanted] = [await grads[gate.name]!.data(), await byHand[gate.name]!.data()];
+      for (const [i, g] of got.entries()) expect(Math.abs(g - wanted[i]!)).toBeLessThan(1e-5);
+    }
+  });
+
+  it('need a positive temperature and a source of noise', () => {
+    const gates = new LayerGates('1:2', 2);
+    expect(() => gates.sample(1, { tau: 0, scaling: 1, rng: createRng(0) })).toThrow(/tau is 0/);
+    expect(() => gates.sample(1, { tau: 1, scaling: 1 })).toThrow(/an Rng/);
+  });
+});
+
+describe('decisions', () => {
+  it('are the most likely options, the first of equals, with their probability', async () => {
+    const groups = parseGroups('1:2', 4);
+    const { kept, groups: [first, second] } = decide(groups, [[0.02, 0.03], [0.01, 0.01]], 100);
+    expect(kept).toEqual([1, 2]);
+    expect(first!.confidence).toBeCloseTo(1 / (1 + Math.exp(-1)), 12);
+    expect(second!.confidence).toBe(0.5);
+    expect(() => decide(groups, [[0.1], [0, 0]], 1)).toThrow(/group 0/);
+    expect(() => decide(groups, [[Number.NaN, Number.NaN], [0, 0]], 1)).toThrow(/finite values/);
+    const gates = new LayerGates('1:2', 4);
+    gates.gates[1]!.assign(tf.tensor2d([[0, 1]]));
+    expect((await gates.decide(100)).kept).toEqual([0, 3]);
+    expect((await tf.stack(gates.decidedMasks(1)).data()).join('')).toBe('1001');
+  });
+
+  it('are kept as a history that tells for how long they stood', () => {
+    const groups = parseGroups('1:2', 2);
+    const history = new DecisionHistory();
+    expect(history.stableFor()).toBe(0);
+    for (const [step, gates] of [[1, [0, 1]], [2, [1, 0]], [3, [1, 0]], [7, [2, 0]]] as const) history.record(step, decide(groups, [gates], 1));
+    expect(history.stableFor()).toBe(5);
+    expect(new DecisionHistory(JSON.parse(JSON.stringify(history)) as never).rows).toEqual(history.rows);
+  });
+
+  it('are annealed as in the paper', () => {
+    expect([defaultTau(0, 11), defaultTau(5, 11), defaultTau(10, 11)]).toEqual([4, expect.closeTo(2.05, 12), expect.closeTo(0.1, 12)]);
+    expect(defaultScaling(3, 10)).toBe(100);
+    expect(defaultTau(0, 1)).toBe(4);
+  });
+});
