@@ -6,6 +6,7 @@ import { CheckpointError } from '@tinyfusion/core';
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { readCheckpoint } from './checkpoint.js';
 import { readSafetensors } from './safetensors.js';
 import type { Source } from './source.js';
 import type { StateDict } from './state-dict.js';
@@ -41,6 +42,20 @@ export async function fileSource(path: string): Promise<FileSource> {
     close: () => handle.close(),
     [Symbol.asyncDispose]: () => handle.close(),
   };
+}
+
+/**
+ * A checkpoint of any format, told by its contents, whose tensors are read when they are asked for. Close it then.
+ * @throws CheckpointError where it cannot be read or is no checkpoint
+ */
+export async function openCheckpoint(path: string): Promise<StateDict & AsyncDisposable> {
+  const source = await fileSource(path);
+  try {
+    return { ...(await readCheckpoint(source)), [Symbol.asyncDispose]: () => source.close() };
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
 }
 
 /** A safetensors file, read whole. */

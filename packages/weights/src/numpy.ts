@@ -1,0 +1,113 @@
+import { CheckpointError } from '@tinyfusion/core';
+import { type DType, bytesPerValue } from './dtype.js';
+import type { WritableTensor } from './safetensors.js';
+import { type Source, bytesSource } from './source.js';
+import type { StateDict, TensorRecord } from './state-dict.js';
+import { contiguous } from './strides.js';
+import { openZip, writeZip } from './zip.js';
+
+/** numpy's codes of types, without the byte order. */
+const codes: Readonly<Record<string, DType>> = { f2: 'F16', f4: 'F32', f8: 'F64', i1: 'I8', i2: 'I16', i4: 'I32', i8: 'I64', u1: 'U8', u2: 'U16', u4: 'U32', u8: 'U64', b1: 'BOOL' };
+
+/** What the header of a `.npy` says. */
+interface NpyHeader {
+  dtype: DType;
+  bigEndian: boolean;
+  fortran: boolean;
+  shape: number[];
+  /** Where the data begins. */
+  start: number;
+}
+
+/**
+ * Reads an `.npz`: arrays by name, unpacked when they are asked for. ADM's reference batches, saved statistics and
+ * sample files are such.
+ * @throws CheckpointError where it is no archive, or an array is damaged or of objects
+ */
+export async function readNpz(source: Source): Promise<StateDict> {
+  const tensors = new Map<string, TensorRecord>();
+  for (const entry of (await openZip(source)).values()) {
+    if (!entry.name.endsWith('.npy')) continue;
+    const name = entry.name.slice(0, -'.npy'.length);
+    const where = `${source.name}: array ${JSON.stringify(name)}`;
+    tensors.set(name, record(where, parseHeader(where, await entry.readStart(LONGEST_HEADER)), entry.size, () => entry.read()));
+  }
+  return { tensors, metadata: new Map() };
+}
+
+/** Reads a single `.npy` array, under the name `array`. @throws CheckpointError as {@link readNpz} */
+export async function readNpy(source: Source): Promise<StateDict> {
+  const header = parseHeader(source.name, await source.read(0, Math.min(source.size, LONGEST_HEADER)));
+  return { tensors: new Map([['array', record(source.name, header, source.size, () => source.read(0, source.size))]]), metadata: new Map() };
+}
+
+/** {@link readNpz} of bytes in memory. */
+export const parseNpz = (bytes: Uint8Array, name?: string): Promise<StateDict> => readNpz(bytesSource(bytes, name));
+
+/** Headers are a line of text; this is far more than any. */
+const LONGEST_HEADER = 65_536 + 12;
+
+function record(where: string, { dtype, bigEndian, fortran, shape, start }: NpyHeader, size: number, read: () => Promise<Uint8Array>): TensorRecord {
+  const bytes = bytesPerValue[dtype];
+  const length = shape.reduce((a, b) => a * b, bytes);
+  if (!Number.isSafeInteger(length) || size - start !== length) throw new CheckpointError(`${where} of shape [${shape.join(', ')}] needs ${length} bytes, ${size - start} follow its header; the file is damaged or cut off`);
+  const strides = shape.map((_, axis) => (fortran ? shape.slice(0, axis) : shape.slice(axis + 1)).reduce((a, b) => a * b, 1));
+  return {
+    dtype,
+    shape,
+    read: async () => {
+      const data = (await read()).subarray(start);
+      const values = contiguous(data, { bytes, shape, strides });
+      if (!bigEndian || bytes === 1) return values;
+      const swapped = values.slice();
+      for (let i = 0; i < swapped.length; i += bytes) swapped.subarray(i, i + bytes).reverse();
+      return swapped;
+    },
+  };
+}
+
+function parseHeader(where: string, file: Uint8Array): NpyHeader {
+  const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
+  if (file.length < 10 || file[0] !== 0x93 || new TextDecoder('latin1').decode(file.subarray(1, 6)) !== 'NUMPY') throw new CheckpointError(`${where} is no numpy array: it does not begin with \\x93NUMPY`);
+  const major = file[6]!;
+  if (major < 1 || major > 3) throw new CheckpointError(`${where} is of .npy version ${major}, known are 1 to 3`);
+  const [from, length] = major === 1 ? [10, view.getUint16(8, true)] : [12, file.length < 12 ? Infinity : view.getUint32(8, true)];
+  if (!(from + length <= file.length)) throw new CheckpointError(`${where}: its header has ${length} bytes, ${file.length - from} follow`);
+  const text = new TextDecoder(major === 3 ? 'utf-8' : 'latin1').decode(file.subarray(from, from + length));
+  const descr = /'descr'\s*:\s*'([^']*)'/.exec(text)?.[1];
+  const order = /'fortran_order'\s*:\s*(True|False)/.exec(text)?.[1];
+  const sizes = /'shape'\s*:\s*\(([\d\s,L]*)\)/.exec(text)?.[1];
+  if (order === undefined || sizes === undefined) throw new CheckpointError(`${where}: its header is ${JSON.stringify(text.trim().slice(0, 100))}, which is not numpy's`);
+  const dtype = descr === undefined ? undefined : codes[descr.slice(1)];
+  if (descr === undefined || dtype === undefined || !'<>|='.includes(descr[0]!)) {
+    const what = descr?.includes('O') === true ? 'Python objects, which would have to be unpickled' : `values of type ${descr ?? 'with fields'}`;
+    throw new CheckpointError(`${where} holds ${what}; only numbers and booleans are read`);
+  }
+  const shape = sizes.split(',').map((n) => n.trim().replace(/L$/, '')).filter((n) => n !== '').map(Number);
+  if (!shape.every((n) => Number.isSafeInteger(n))) throw new CheckpointError(`${where} has shape (${sizes})`);
+  return { dtype, bigEndian: descr.startsWith('>'), fortran: order === 'True', shape, start: from + length };
+}
+
+/**
+ * Arrays as an `.npz`, as `numpy.savez` writes it.
+ * @param options `compress`: as `numpy.savez_compressed`. Default `false`
+ * @throws CheckpointError for types that numpy does not have
+ */
+export function writeNpz(arrays: Iterable<readonly [name: string, array: WritableTensor]>, { compress = false }: { compress?: boolean } = {}): Promise<Uint8Array<ArrayBuffer>> {
+  return writeZip(Array.from(arrays, ([name, array]) => ({ name: `${name}.npy`, bytes: npy(name, array) })), { compress });
+}
+
+function npy(name: string, { dtype, shape, bytes }: WritableTensor): Uint8Array {
+  const code = Object.entries(codes).find(([, type]) => type === dtype)?.[0];
+  if (code === undefined) throw new CheckpointError(`${name} is of type ${dtype}, which numpy does not have; convert it first`);
+  const order = bytesPerValue[dtype] === 1 ? '|' : '<';
+  const dictionary = `{'descr': '${order}${code}', 'fortran_order': False, 'shape': (${shape.join(', ')}${shape.length === 1 ? ',' : ''}), }`;
+  // data begins at a multiple of 64
+  const padding = (64 - ((10 + dictionary.length + 1) % 64)) % 64;
+  const header = new TextEncoder().encode(`${dictionary}${' '.repeat(padding)}\n`);
+  const out = new Uint8Array(10 + header.length + bytes.length);
+  out.set([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, header.length & 255, header.length >> 8]);
+  out.set(header, 10);
+  out.set(bytes, 10 + header.length);
+  return out;
+}

@@ -1,0 +1,364 @@
+import { CheckpointError } from '@tinyfusion/core';
+import { type DType, bytesPerValue } from './dtype.js';
+import { PickledGlobal, PickledObject, type UnpickleOptions, unpickle } from './pickle.js';
+import { type Source, bytesSource } from './source.js';
+import type { StateDict, TensorRecord } from './state-dict.js';
+import type { WritableTensor } from './safetensors.js';
+import { type ZipFile, isZip, openZip, writeZip } from './zip.js';
+import { contiguous } from './strides.js';
+
+/** A PyTorch checkpoint: its tensors by dotted path, and everything else in it as plain data. */
+export interface TorchCheckpoint extends StateDict {
+  /** What the file holds beside tensors, nested as it is: objects, lists, text, numbers; tensors are left out. */
+  readonly extra: unknown;
+}
+
+/** Types of storages, by PyTorch's names. */
+const storageTypes: Readonly<Record<string, DType>> = {
+  'torch.FloatStorage': 'F32',
+  'torch.DoubleStorage': 'F64',
+  'torch.HalfStorage': 'F16',
+  'torch.BFloat16Storage': 'BF16',
+  'torch.LongStorage': 'I64',
+  'torch.IntStorage': 'I32',
+  'torch.ShortStorage': 'I16',
+  'torch.CharStorage': 'I8',
+  'torch.ByteStorage': 'U8',
+  'torch.BoolStorage': 'BOOL',
+};
+
+/** Types of values, by PyTorch's names, as newer files name them. */
+const valueTypes: Readonly<Record<string, DType>> = {
+  'torch.float32': 'F32',
+  'torch.float64': 'F64',
+  'torch.float16': 'F16',
+  'torch.bfloat16': 'BF16',
+  'torch.int64': 'I64',
+  'torch.int32': 'I32',
+  'torch.int16': 'I16',
+  'torch.int8': 'I8',
+  'torch.uint8': 'U8',
+  'torch.uint16': 'U16',
+  'torch.uint32': 'U32',
+  'torch.uint64': 'U64',
+  'torch.bool': 'BOOL',
+  'torch.float8_e4m3fn': 'F8_E4M3',
+  'torch.float8_e5m2': 'F8_E5M2',
+};
+
+/** Everything that checkpoints call or name; nothing of it is run. */
+const allowed: ReadonlySet<string> = new Set([
+  ...Object.keys(storageTypes),
+  ...Object.keys(valueTypes),
+  'torch.storage.UntypedStorage',
+  'torch._utils._rebuild_tensor',
+  'torch._utils._rebuild_tensor_v2',
+  'torch._utils._rebuild_tensor_v3',
+  'torch._utils._rebuild_parameter',
+  'torch.Size',
+  'torch.device',
+  'collections.OrderedDict',
+  'collections.defaultdict',
+  'argparse.Namespace',
+  'builtins.set',
+  'builtins.dict',
+  '__builtin__.set',
+  '__builtin__.dict',
+]);
+
+/** Bytes that tensors are views of. */
+interface Storage {
+  key: string;
+  /** Missing for untyped storages, whose tensors say it. */
+  dtype: DType | undefined;
+  /** Values, or bytes where it is untyped. */
+  count: number;
+}
+
+/** Where storages lie; `check` throws where one is missing or too short. */
+interface Storages {
+  check(storage: Storage): void;
+  read(storage: Storage): Promise<Uint8Array>;
+}
+
+/**
+ * Reads a PyTorch checkpoint, `.pt`, `.pth` or `.ckpt`: the zip format of today and the one before 1.6, nested
+ * dictionaries, parameters, views with any strides, storages shared by several tensors. Nothing of the pickle is run:
+ * names outside of what checkpoints need are refused. A storage is read when one of its tensors is.
+ *
+ * @throws CheckpointError where the file is no checkpoint, asks for something to be called, or is damaged
+ */
+export async function readTorch(source: Source): Promise<TorchCheckpoint> {
+  if (source.size === 0) throw new CheckpointError(`${source.name} is empty, expected a PyTorch checkpoint`);
+  const start = await source.read(0, Math.min(4, source.size));
+  return isZip(start) ? readZipFormat(source) : readLegacyFormat(source);
+}
+
+/** {@link readTorch} of bytes in memory. */
+export function parseTorch(bytes: Uint8Array, name?: string): Promise<TorchCheckpoint> {
+  return readTorch(bytesSource(bytes, name));
+}
+
+/** The most a pickle may take; checkpoints of thousands of tensors have a megabyte. */
+const LARGEST_PICKLE = 512 * 2 ** 20;
+
+async function readZipFormat(source: Source): Promise<TorchCheckpoint> {
+  const entries = await openZip(source);
+  const pickle = [...entries.values()].find(({ name }) => /^[^/]+\/data\.pkl$/.test(name));
+  if (pickle === undefined) {
+    throw new CheckpointError(`${source.name} is a zip archive but no PyTorch checkpoint: it has no data.pkl. It has: ${[...entries.keys()].slice(0, 6).join(', ') || 'nothing'}`);
+  }
+  if (pickle.size > LARGEST_PICKLE) throw new CheckpointError(`${source.name}: its data.pkl would unpack to ${pickle.size} bytes, which no checkpoint needs`);
+  const root = pickle.name.slice(0, -'data.pkl'.length);
+  const order = entries.get(`${root}byteorder`);
+  const bigEndian = order !== undefined && new TextDecoder().decode(await order.read()) === 'big';
+  let last: { key: string; bytes: Promise<Uint8Array> } | undefined;
+  const storages: Storages = {
+    check({ key, dtype, count }) {
+      const entry = entries.get(`${root}data/${key}`);
+      const bytes = count * (dtype === undefined ? 1 : bytesPerValue[dtype]);
+      if (entry === undefined) throw new CheckpointError(`${source.name}: the storage ${key} is missing; the file is damaged or was put together by hand`);
+      if (entry.size < bytes) throw new CheckpointError(`${source.name}: the storage ${key} has ${entry.size} bytes, expected ${bytes}; the file is damaged`);
+    },
+    // tensors of one storage are often asked for one after the other
+    read({ key, dtype }) {
+      if (last?.key !== key) {
+        const bytes = entries.get(`${root}data/${key}`)!.read();
+        last = { key, bytes: bigEndian && dtype !== undefined ? bytes.then((b) => swapBytes(b, bytesPerValue[dtype])) : bytes };
+      }
+      return last.bytes;
+    },
+  };
+  const { value } = unpickle(await pickle.read(), 0, options(source.name));
+  return toCheckpoint(source.name, value, storages);
+}
+
+/** The number that the old format begins with. */
+const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn;
+
+async function readLegacyFormat(source: Source): Promise<TorchCheckpoint> {
+  const { name, size } = source;
+  // pickles come first and are small, storages follow; read on until the pickles end
+  const refuse = (what: string, cause?: unknown) => new CheckpointError(`${name} is no PyTorch checkpoint: ${what}`, { cause });
+  const first = await source.read(0, Math.min(size, 64));
+  if (first[0] !== 0x80) throw refuse(`it begins with ${JSON.stringify(new TextDecoder('latin1').decode(first.subarray(0, 12)))}`);
+  const head = await source.read(0, Math.min(size, LARGEST_PICKLE));
+  const seen = options(name);
+  const magic = unpickle(head, 0, seen);
+  if (magic.value !== LEGACY_MAGIC) throw refuse('it is a pickle of something else');
+  const version = unpickle(head, magic.end, seen);
+  const system = unpickle(head, version.end, seen);
+  if (system.value instanceof Map && system.value.get('little_endian') === false) throw new CheckpointError(`${name} was written on a big-endian machine; save it again on another`);
+  const main = unpickle(head, system.end, seen);
+  const keys = unpickle(head, main.end, seen);
+  if (!Array.isArray(keys.value)) throw new CheckpointError(`${name}: the list of storages is damaged`);
+  const places = new Map<string, { at: number; count: number }>();
+  const types = new Map<string, DType | undefined>(seen.storages.map(({ key, dtype }) => [key, dtype]));
+  let at = keys.end;
+  for (const key of keys.value.map(String)) {
+    if (at + 8 > size) throw new CheckpointError(`${name} is cut off: the storage ${key} is missing`);
+    const length = await source.read(at, 8);
+    const count = Number(new DataView(length.buffer, length.byteOffset, 8).getBigInt64(0, true));
+    const dtype = types.get(key);
+    const bytes = count * (dtype === undefined ? 1 : bytesPerValue[dtype]);
+    if (!(count >= 0) || at + 8 + bytes > size) throw new CheckpointError(`${name} is cut off: the storage ${key} should have ${bytes} bytes, ${Math.max(0, size - at - 8)} follow`);
+    places.set(key, { at: at + 8, count });
+    at += 8 + bytes;
+  }
+  const storages: Storages = {
+    check({ key, count }) {
+      const place = places.get(key);
+      if (place === undefined) throw new CheckpointError(`${name}: the storage ${key} is missing; the file is damaged`);
+      if (place.count < count) throw new CheckpointError(`${name}: the storage ${key} has ${place.count} values, expected ${count}; the file is damaged`);
+    },
+    read: ({ key, dtype, count }) => source.read(places.get(key)!.at, count * (dtype === undefined ? 1 : bytesPerValue[dtype])),
+  };
+  return toCheckpoint(name, main.value, storages);
+}
+
+/** Options for pickles of a file; storages that it names are collected. */
+function options(source: string): UnpickleOptions & { storages: Storage[] } {
+  const storages: Storage[] = [];
+  return {
+    source,
+    allowed,
+    storages,
+    persistent: (id) => {
+      const [kind, type, key, , count] = Array.isArray(id) ? (id as unknown[]) : [];
+      const name = type instanceof PickledGlobal ? type.name : '';
+      if (kind !== 'storage' || (!Object.hasOwn(storageTypes, name) && name !== 'torch.storage.UntypedStorage')) throw new CheckpointError(`${source}: a storage of ${name === '' ? 'no known kind' : name} cannot be read`);
+      if (!Number.isSafeInteger(count) || (count as number) < 0) throw new CheckpointError(`${source}: the storage ${String(key)} has ${String(count)} values`);
+      const storage: Storage = { key: String(key), dtype: storageTypes[name], count: count as number };
+      storages.push(storage);
+      return storage;
+    },
+  };
+}
+
+/** Takes the value of a pickle apart: tensors by path, and the rest. */
+function toCheckpoint(source: string, value: unknown, storages: Storages): TorchCheckpoint {
+  const tensors = new Map<string, TensorRecord>();
+  const walk = (node: unknown, path: string, depth: number): unknown => {
+    if (depth > 100) throw new CheckpointError(`${source}: values are nested more than 100 deep at ${path}`);
+    if (node instanceof PickledObject) {
+      const tensor = tensorOf(source, path, node, storages);
+      if (tensor !== undefined) {
+        const name = path === '' ? 'tensor' : path;
+        if (tensors.has(name)) throw new CheckpointError(`${source}: two tensors have the path ${name}`);
+        tensors.set(name, tensor);
+        return undefined;
+      }
+      if (node.type === 'torch.Size' || node.type.endsWith('.set')) return walk(node.args[0] ?? [], path, depth + 1);
+      if (node.type === 'torch.device') return String(node.args[0]);
+      // dictionaries and namespaces: what they were made of and what was put in; fields of a dictionary are PyTorch's own
+      const entries = new Map<unknown, unknown>();
+      for (const part of [...node.args, node.items, node.type === 'argparse.Namespace' ? node.state : undefined]) {
+        if (part instanceof Map) for (const [key, item] of part) entries.set(key, item);
+        else if (Array.isArray(part)) for (const pair of part) if (Array.isArray(pair) && pair.length === 2) entries.set(pair[0], pair[1]);
+      }
+      return walk(entries, path, depth + 1);
+    }
+    if (node instanceof PickledGlobal) return node.name;
+    if (node instanceof Map || Array.isArray(node) || node instanceof Set) {
+      const pairs = node instanceof Map ? [...node] : [...node].map((item, i) => [i, item] as const);
+      const kept: [string, unknown][] = [];
+      for (const [key, item] of pairs) {
+        const rest = walk(item, path === '' ? String(key) : `${path}.${String(key)}`, depth + 1);
+        if (rest !== undefined) kept.push([String(key), rest]);
+      }
+      if (pairs.length > 0 && kept.length === 0) return undefined;
+      return node instanceof Map ? Object.fromEntries(kept) : kept.map(([, item]) => item);
+    }
+    if (node instanceof Uint8Array) return [...node];
+    return node;
+  };
+  const extra = walk(value, '', 0);
+  return { tensors, metadata: new Map(), extra };
+}
+
+function tensorOf(source: string, path: string, node: PickledObject, storages: Storages): TensorRecord | undefined {
+  if (node.type === 'torch._utils._rebuild_parameter') return node.args[0] instanceof PickledObject ? tensorOf(source, path, node.args[0], storages) : undefined;
+  if (!node.type.startsWith('torch._utils._rebuild_tensor')) return undefined;
+  const where = `${source}: tensor ${path}`;
+  const [storage, offset, shape, strides] = node.args as [Storage, number, number[], number[]];
+  const last = node.args[6];
+  const dtype = storage?.dtype ?? (last instanceof PickledGlobal ? valueTypes[last.name] : undefined);
+  if (dtype === undefined || storage?.key === undefined) throw new CheckpointError(`${where} has no storage of a known type`);
+  const sizes = sizesOf(shape);
+  const steps = sizesOf(strides);
+  if (sizes === undefined || steps === undefined || sizes.length !== steps.length || !Number.isSafeInteger(offset) || offset < 0) throw new CheckpointError(`${where} has shape ${JSON.stringify(shape)}, strides ${JSON.stringify(strides)} and offset ${String(offset)}, which make no view`);
+  const size = sizes.reduce((a, b) => a * b, 1);
+  const reach = size === 0 ? 0 : offset + 1 + sizes.reduce((sum, n, i) => sum + (n - 1) * steps[i]!, 0);
+  const count = storage.dtype === undefined ? storage.count / bytesPerValue[dtype] : storage.count;
+  if (!Number.isSafeInteger(size) || !(reach <= count)) throw new CheckpointError(`${where} of shape [${sizes.join(', ')}] reaches to value ${reach} of a storage of ${count}; the file is damaged`);
+  storages.check(storage);
+  return { dtype, shape: sizes, read: async () => contiguous(await storages.read(storage), { bytes: bytesPerValue[dtype], shape: sizes, strides: steps, offset }) };
+}
+
+/** A tuple of sizes, or nothing. */
+function sizesOf(value: unknown): number[] | undefined {
+  const list = value instanceof PickledObject && value.type === 'torch.Size' ? value.args[0] : value;
+  return Array.isArray(list) && list.every((n) => Number.isSafeInteger(n) && n >= 0) ? (list as number[]) : undefined;
+}
+
+function swapBytes(bytes: Uint8Array, width: number): Uint8Array {
+  const out = bytes.slice();
+  for (let i = 0; i < out.length; i += width) out.subarray(i, i + width).reverse();
+  return out;
+}
+
+/** Names that training scripts keep the weights under, the averaged ones first, as upstream's `find_model` takes them. */
+const weightNames = ['ema', 'model_ema', 'ema_state_dict', 'model', 'state_dict', 'model_state_dict', 'module'];
+
+/**
+ * The state dict inside a checkpoint of a training run, `{ model, ema, opt, args, … }`: the averaged weights where there
+ * are any, else the model's; a plain state dict stays what it is.
+ *
+ * @param which a key to take instead, e.g. `'model'`
+ * @throws CheckpointError where the asked-for key holds no tensor, with those that do
+ */
+export function weightsOf(checkpoint: StateDict, which?: string): StateDict {
+  const under = (prefix: string): Map<string, TensorRecord> => new Map([...checkpoint.tensors].flatMap(([name, record]) => (name.startsWith(`${prefix}.`) ? [[name.slice(prefix.length + 1), record] as const] : [])));
+  if (which !== undefined) {
+    const tensors = under(which);
+    if (tensors.size === 0) throw new CheckpointError(`the checkpoint has no tensors under ${JSON.stringify(which)}; it has them under: ${[...new Set([...checkpoint.tensors.keys()].map((name) => name.split('.')[0]))].slice(0, 12).join(', ')}`);
+    return { tensors, metadata: checkpoint.metadata };
+  }
+  for (const name of weightNames) {
+    const tensors = under(name);
+    if (tensors.size > 0) return { tensors, metadata: checkpoint.metadata };
+  }
+  return checkpoint;
+}
+
+/**
+ * A state dict as a PyTorch checkpoint in the zip format, which `torch.load(…, weights_only=True)` reads as an
+ * `OrderedDict` of tensors.
+ * @throws CheckpointError for types that PyTorch's storages do not have
+ */
+export async function writeTorch(tensors: Iterable<readonly [name: string, tensor: WritableTensor]>): Promise<Uint8Array<ArrayBuffer>> {
+  const list = [...tensors];
+  const files: ZipFile[] = [
+    { name: 'archive/data.pkl', bytes: pickleState(list) },
+    { name: 'archive/byteorder', bytes: new TextEncoder().encode('little') },
+    ...list.map(([, { bytes }], i) => ({ name: `archive/data/${i}`, bytes })),
+    { name: 'archive/version', bytes: new TextEncoder().encode('3\n') },
+  ];
+  return writeZip(files);
+}
+
+/** The pickle (protocol 2) of an OrderedDict of tensors, one storage each. */
+function pickleState(tensors: readonly (readonly [string, WritableTensor])[]): Uint8Array {
+  const parts: Uint8Array[] = [];
+  const put = (...bytes: number[]): void => void parts.push(Uint8Array.from(bytes));
+  const word = (value: number): number[] => [value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24];
+  const global = (module: string, name: string): void => void parts.push(new TextEncoder().encode(`c${module}\n${name}\n`));
+  const string = (value: string): void => {
+    const bytes = new TextEncoder().encode(value);
+    put(0x58, ...word(bytes.length));
+    parts.push(bytes);
+  };
+  const integer = (value: number): void => {
+    if (value < 2 ** 31) return put(0x4a, ...word(value));
+    const bytes = [];
+    for (let rest = BigInt(value); rest > 0n; rest >>= 8n) bytes.push(Number(rest & 255n));
+    if (bytes.at(-1)! & 0x80) bytes.push(0);
+    put(0x8a, bytes.length, ...bytes);
+  };
+  const tuple = (values: readonly number[]): void => {
+    put(0x28);
+    for (const v of values) integer(v);
+    put(0x74);
+  };
+  put(0x80, 2);
+  global('collections', 'OrderedDict');
+  put(0x29, 0x52, 0x28);
+  for (const [i, [name, { dtype, shape, bytes }]] of tensors.entries()) {
+    const storage = Object.entries(storageTypes).find(([, type]) => type === dtype)?.[0];
+    if (storage === undefined) throw new CheckpointError(`${name} is of type ${dtype}, which PyTorch's storages do not have; convert it first`);
+    const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1));
+    string(name);
+    global('torch._utils', '_rebuild_tensor_v2');
+    put(0x28, 0x28);
+    string('storage');
+    global('torch', storage.slice('torch.'.length));
+    string(String(i));
+    string('cpu');
+    integer(bytes.length / bytesPerValue[dtype]);
+    put(0x74, 0x51);
+    integer(0);
+    tuple(shape);
+    tuple(strides);
+    put(0x89);
+    global('collections', 'OrderedDict');
+    put(0x29, 0x52, 0x74, 0x52);
+  }
+  put(0x75, 0x2e);
+  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}

@@ -1,0 +1,95 @@
+import { CheckpointError } from '@tinyfusion/core';
+import type { Source } from './source.js';
+
+/** A file inside a zip archive. */
+export interface ZipEntry {
+  name: string;
+  /** Bytes when unpacked. */
+  size: number;
+  /** Everything, unpacked and checked against its CRC. @throws CheckpointError where it is damaged */
+  read(): Promise<Uint8Array>;
+  /** The first bytes, as many as there are up to `length`, without reading the rest. */
+  readStart(length: number): Promise<Uint8Array>;
+}
+
+/** A file to put into an archive. */
+export interface ZipFile {
+  name: string;
+  bytes: Uint8Array;
+}
+
+/** Whether bytes begin as a zip archive does. */
+export const isZip = (start: Uint8Array): boolean => start[0] === 0x50 && start[1] === 0x4b;
+
+// loaded when the first archive is opened: zip.js reads by ranges and knows ZIP64, and is larger than all of this package
+const zipJs = async () => {
+  const zip = await import('@zip.js/zip.js/lib/zip-core-native.js');
+  zip.configure({ useWebWorkers: false });
+  return zip;
+};
+
+/** The entries of an archive by name. @throws CheckpointError where it is no archive, or cut off */
+export async function openZip(source: Source): Promise<Map<string, ZipEntry>> {
+  const { Reader, Uint8ArrayWriter, ZipReader } = await zipJs();
+  class SourceReader extends Reader<Source> {
+    constructor() {
+      super(source);
+      this.size = source.size;
+    }
+    override readUint8Array(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+      const end = Math.min(source.size, offset + length);
+      return source.read(offset, Math.max(0, end - offset)) as Promise<Uint8Array<ArrayBuffer>>;
+    }
+  }
+  const damaged = (what: string, cause: unknown): CheckpointError => new CheckpointError(`${source.name}: ${what}: ${cause instanceof Error ? cause.message : String(cause)}. The file is damaged or cut off; fetch it again.`, { cause });
+  const entries = new Map<string, ZipEntry>();
+  try {
+    for await (const entry of new ZipReader(new SourceReader()).getEntriesGenerator()) {
+      if (entry.directory) continue;
+      const { filename: name, uncompressedSize: size } = entry;
+      if (entries.has(name)) throw new CheckpointError(`${source.name}: the archive has ${JSON.stringify(name)} twice`);
+      entries.set(name, {
+        name,
+        size,
+        read: async () => {
+          try {
+            return await entry.getData(new Uint8ArrayWriter(), { checkSignature: true });
+          } catch (cause) {
+            throw damaged(name, cause);
+          }
+        },
+        readStart: async (length) => {
+          const parts: Uint8Array[] = [];
+          const stop = new AbortController();
+          let got = 0;
+          const take = new WritableStream<Uint8Array>({
+            write(chunk) {
+              parts.push(chunk);
+              got += chunk.length;
+              if (got >= length) stop.abort();
+            },
+          });
+          try {
+            await entry.getData(take, { signal: stop.signal });
+          } catch (cause) {
+            if (!stop.signal.aborted) throw damaged(name, cause);
+          }
+          return new Uint8Array(await new Blob(parts as Uint8Array<ArrayBuffer>[]).arrayBuffer()).subarray(0, length);
+        },
+      });
+    }
+  } catch (cause) {
+    throw CheckpointError.isInstance(cause) ? cause : damaged('it is no zip archive', cause);
+  }
+  return entries;
+}
+
+/** An archive of files. @param options `compress`: default `false`, stored as they are */
+export async function writeZip(files: readonly ZipFile[], { compress = false }: { compress?: boolean } = {}): Promise<Uint8Array<ArrayBuffer>> {
+  const { Uint8ArrayReader, Uint8ArrayWriter, ZipWriter } = await zipJs();
+  const writer = new ZipWriter(new Uint8ArrayWriter());
+  // a fixed date, so that the same tensors are the same file
+  const options = { level: compress ? 6 : 0, lastModDate: new Date(Date.UTC(1980, 0, 1)), extendedTimestamp: false };
+  for (const { name, bytes } of files) await writer.add(name, new Uint8ArrayReader(bytes), options);
+  return (await writer.close()) as Uint8Array<ArrayBuffer>;
+}

@@ -1,0 +1,122 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CheckpointError, createRng } from '@tinyfusion/core';
+import { describe, expect, it } from 'vitest';
+import { type StateDict, bytesSource, parseNpz, parseSafetensors, parseTorch, readCheckpoint, toFloat32, weightsOf, writableTensor, writeNpz, writeTorch } from '../src/index.js';
+
+const folder = new URL('../../../fixtures/golden/files/', import.meta.url);
+const read = (file: string): Uint8Array => new Uint8Array(readFileSync(new URL(file, folder)));
+const { files } = JSON.parse(readFileSync(new URL('manifest.json', folder), 'utf8')) as { files: { file: string; kind: string; expect: string; info?: string }[] };
+const types: Record<string, string> = { float32: 'F32', float16: 'F16', bfloat16: 'BF16', float64: 'F64', int64: 'I64', int32: 'I32', int16: 'I16', int8: 'I8', uint8: 'U8', bool: 'BOOL', f2: 'F16', f4: 'F32', f8: 'F64', i8: 'I64', i4: 'I32', i2: 'I16', i1: 'I8', u8: 'U64', u4: 'U32', u2: 'U16', u1: 'U8', b1: 'BOOL' };
+
+describe('files written by others', () => {
+  for (const { file, kind, expect: outcome, info } of files.filter(({ kind: k }) => k !== 'safetensors')) {
+    it(`${file} (${kind}): ${outcome}`, async () => {
+      const open = async (): Promise<StateDict> => {
+        const state = await readCheckpoint(bytesSource(read(file), file));
+        for (const record of state.tensors.values()) await record.read();
+        return state;
+      };
+      if (outcome === 'error') {
+        const error = await open().catch((e: unknown) => e);
+        expect(error).toBeInstanceOf(CheckpointError);
+        expect((error as Error).message).toContain(file);
+        return;
+      }
+      const state = await open();
+      const expected = await parseSafetensors(read(`${file}.expected.safetensors`));
+      expect([...state.tensors.keys()].toSorted()).toEqual([...expected.tensors.keys()].toSorted());
+      const described = info === undefined ? {} : (JSON.parse(readFileSync(new URL(info, folder), 'utf8')) as { tensors: Record<string, { dtype: string; shape: number[]; values?: string[] }> }).tensors;
+      for (const [name, record] of expected.tensors) {
+        const got = state.tensors.get(name)!;
+        expect(got.shape, name).toEqual(record.shape);
+        expect(await toFloat32(got), name).toEqual(await toFloat32(record));
+        const { dtype, values } = described[name] ?? {};
+        if (dtype !== undefined) expect(got.dtype, name).toBe(types[dtype.replace(/^[<>|=]/, '')]);
+        if (values !== undefined && got.dtype === 'I64') expect(Array.from(new BigInt64Array((await got.read()).slice().buffer), String), name).toEqual(values);
+      }
+    });
+  }
+
+  it('names what is refused', async () => {
+    await expect(parseTorch(read('malicious_reduce.pt'), 'malicious_reduce.pt')).rejects.toThrow(/asks for (posix|os|nt)\.system.*nothing was run/);
+    await expect(parseTorch(read('whole_module.pt'), 'whole_module.pt')).rejects.toThrow(/torch\.nn\.modules\.linear\.Linear.*save model\.state_dict\(\) instead/);
+    await expect(parseTorch(read('html.pt'), 'html.pt')).rejects.toThrow(/html\.pt is no PyTorch checkpoint: it begins with "<!?/i);
+  });
+
+  it('keep what is beside the tensors, and give the averaged weights first', async () => {
+    const checkpoint = await parseTorch(read('nested_checkpoint.pt'));
+    expect(checkpoint.extra).toMatchObject({ train_steps: 5000, args: { model: 'DiT-XL/2', image_size: 256, tau_range: [4, 0.1] } });
+    expect([...weightsOf(checkpoint).tensors.keys()]).toEqual(['weight', 'bias']);
+    expect(await toFloat32(weightsOf(checkpoint).tensors.get('bias')!)).toEqual(await toFloat32(checkpoint.tensors.get('ema.bias')!));
+    expect(await toFloat32(weightsOf(checkpoint, 'model').tensors.get('bias')!)).toEqual(await toFloat32(checkpoint.tensors.get('model.bias')!));
+    expect(() => weightsOf(checkpoint, 'student')).toThrow(/under: model, ema, opt/);
+    const plain = await parseTorch(read('dit_f32.pt'));
+    expect(weightsOf(plain)).toBe(plain);
+  });
+});
+
+const values = createRng(0).normal(12);
+const tensors = [
+  ['fc.weight', writableTensor(values, [3, 4])],
+  ['naïve', writableTensor(values, [12], 'F16')],
+  ['scalar', writableTensor(values.subarray(0, 1), [])],
+] as const;
+
+describe('what we write', () => {
+  it.each(['pt', 'npz', 'compressed npz'])('comes back: %s', async (format) => {
+    const bytes = format === 'pt' ? await writeTorch(tensors) : await writeNpz(tensors, { compress: format !== 'npz' });
+    const state = format === 'pt' ? await parseTorch(bytes) : await parseNpz(bytes);
+    expect([...state.tensors.keys()]).toEqual(['fc.weight', 'naïve', 'scalar']);
+    expect(state.tensors.get('fc.weight')!.shape).toEqual([3, 4]);
+    expect(state.tensors.get('scalar')!.shape).toEqual([]);
+    expect(await toFloat32(state.tensors.get('fc.weight')!)).toEqual(values);
+    expect(state.tensors.get('naïve')!.dtype).toBe('F16');
+  });
+
+  const torch = (() => {
+    try {
+      execFileSync('python3', ['-c', 'import torch'], { stdio: 'ignore' });
+      return 'python3';
+    } catch {
+      try {
+        execFileSync('/usr/bin/python3', ['-c', 'import torch'], { stdio: 'ignore' });
+        return '/usr/bin/python3';
+      } catch {
+        return undefined;
+      }
+    }
+  })();
+
+  it.skipIf(torch === undefined)('PyTorch and numpy load it', async () => {
+    const at = mkdtempSync(join(tmpdir(), 'weights-'));
+    writeFileSync(join(at, 'a.pt'), await writeTorch(tensors));
+    writeFileSync(join(at, 'a.npz'), await writeNpz(tensors, { compress: true }));
+    const program = `
+import json, sys, torch, numpy
+t = torch.load('a.pt', weights_only=True) if 'weights_only' in torch.load.__code__.co_varnames else torch.load('a.pt')
+n = numpy.load('a.npz', allow_pickle=False)
+print(json.dumps({'names': list(t), 'dtypes': [str(v.dtype) for v in t.values()], 'shape': list(t['fc.weight'].shape), 'values': t['fc.weight'].flatten().tolist(), 'numpy': n['fc.weight'].flatten().tolist(), 'scalar': float(n['scalar'])}))`;
+    const out = JSON.parse(execFileSync(torch!, ['-c', program], { cwd: at, encoding: 'utf8' })) as Record<string, unknown>;
+    expect(out).toEqual({ names: ['fc.weight', 'naïve', 'scalar'], dtypes: ['torch.float32', 'torch.float16', 'torch.float32'], shape: [3, 4], values: [...values], numpy: [...values], scalar: values[0] });
+  });
+});
+
+it('ends in data or in a CheckpointError on mutated files', async () => {
+  const rng = createRng(1);
+  for (const file of ['mixed_dtypes_legacy.pt', 'nested_checkpoint.pt', 'strided_shared.pt', 'dtypes.npz', 'single.npy']) {
+    const good = read(file);
+    for (let i = 0; i < 300; i++) {
+      const bytes = good.slice(0, i % 5 === 0 ? rng.integers(0, good.length + 1, 1)[0] : good.length);
+      for (const at of bytes.length === 0 ? [] : rng.integers(0, bytes.length, 1 + (i % 4))) bytes[at] = rng.integers(0, 256, 1)[0]!;
+      try {
+        const state = await readCheckpoint(bytesSource(bytes, file));
+        for (const record of state.tensors.values()) await toFloat32(record);
+      } catch (error) {
+        expect(error, `${file}, mutation ${i}: ${error instanceof Error ? (error.stack ?? '') : ''}`).toBeInstanceOf(CheckpointError);
+      }
+    }
+  }
+}, 120_000);
