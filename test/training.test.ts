@@ -1,4 +1,4 @@
-import { createRng } from '@tinyfusion/core';
+import { createRng, restoreRng } from '@tinyfusion/core';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
 import { useBackend } from '@tinyfusion/kernels';
 import { DiT, type DiTConfig } from '@tinyfusion/models';
@@ -21,7 +21,7 @@ function toyLatents(): LatentDataset {
     shape: [4, 4, 4],
     labels,
     batches: (batchSize, from) => {
-      const rng = 'epochStart' in from ? createRng(from.epochStart) : from;
+      const rng = 'epochStart' in from ? restoreRng(from.epochStart) : from;
       return {
         next: () => ({ latents: tf.tensor4d(rng.normal(batchSize * 64), [batchSize, 4, 4, 4]), labels: tf.tensor1d(rng.integers(0, 3, batchSize), 'int32') }),
         position: () => ({ epochStart: rng.state(), taken: 0 }),

@@ -102,7 +102,8 @@ export interface Tolerance {
 export async function expectClose(label: string, got: tf.Tensor | ArrayLike<number>, reference: GoldenTensor, { ofMax = 0, relative = 0, absolute = 0 }: Tolerance): Promise<void> {
   const values = got instanceof tf.Tensor ? await got.data() : got;
   if (got instanceof tf.Tensor) expect(got.size, `${label}: size`).toBe(reference.values.length);
-  const largest = reference.values.reduce((a: number, b: number) => Math.max(a, Math.abs(b)), 0);
+  let largest = 0;
+  for (const value of reference.values) largest = Math.max(largest, Math.abs(value));
   let worst = { ratio: -1, index: -1, error: 0, allowed: 0 };
   for (let i = 0; i < reference.values.length; i++) {
     const expected = reference.values[i]!;

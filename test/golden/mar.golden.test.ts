@@ -213,7 +213,7 @@ for (const golden of goldenCases('mar_tokens')) {
     let last: tf.Tensor4D | undefined;
     for await (const { step, masked, guidance, x } of sampling) {
       expect(guidance, 'guidance').toBeCloseTo(cfg_per_iter[step - 1]!, 6);
-      const next = golden.get(`out.mask_next.${step - 1}`).values.slice(0, length).reduce((a: number, b: number) => a + b, 0);
+      const next = Array.from(golden.get(`out.mask_next.${step - 1}`).values.slice(0, length), Number).reduce((a, b) => a + b, 0);
       if (step < num_iter) expect(masked, 'masked tokens').toBe(next);
       last = x;
     }

@@ -23,7 +23,7 @@ describe('layer maps', () => {
 describe('the masked feature loss', () => {
   it('leaves massive activations out, on either side', async () => {
     const s = normal(1, [2, 4, 8]) as tf.Tensor3D;
-    const massive = tf.add(s, tf.oneHot(tf.zeros([2, 4], 'int32'), 8).mul(tf.tensor3d([1, 0, 0, 0, 1, 0, 0, 0], [2, 4, 1])).mul(1000)) as tf.Tensor3D;
+    const massive = tf.add(s, tf.mul(tf.mul(tf.oneHot(tf.zeros([2, 4], 'int32'), 8), tf.tensor3d([1, 0, 0, 0, 1, 0, 0, 0], [2, 4, 1])), 1000)) as tf.Tensor3D;
     const [plain, masked] = [maskedFeatureLoss([s], [massive], { sigmas: Infinity }), maskedFeatureLoss([s], [massive])];
     expect((await plain.data())[0]).toBeGreaterThan(10_000);
     expect((await masked.data())[0]).toBeLessThan(5);

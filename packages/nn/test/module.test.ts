@@ -2,7 +2,7 @@ import { ArgumentError, CheckpointError, createRng } from '@tinyfusion/core';
 import { parseSafetensors, stateDictOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
-import { LayerNorm, Linear, Module, captureFeatures, composeHooks, hooksByStack, loadState, moduleAt, readState, replaceModule, runBlocks, storedConfig, toSafetensors } from '../src/index.js';
+import { type BlockHook, LayerNorm, Linear, Module, captureFeatures, composeHooks, hooksByStack, loadState, moduleAt, readState, replaceModule, runBlocks, storedConfig, toSafetensors } from '../src/index.js';
 
 class Block extends Module {
   readonly fc: Linear;
@@ -83,7 +83,7 @@ describe('state', () => {
 describe('the block hook', () => {
   const blocks = [2, 3, 5];
   const x = tf.ones([1, 1, 1]) as tf.Tensor3D;
-  const run = (hook?: Parameters<typeof composeHooks>[0]) => runBlocks('blocks', blocks, x, (factor, h) => tf.mul(h, factor) as tf.Tensor3D, { hook }).dataSync()[0];
+  const run = (hook?: BlockHook) => runBlocks('blocks', blocks, x, (factor, h) => tf.mul(h, factor) as tf.Tensor3D, { hook }).dataSync()[0];
 
   it('sees every block, may skip it, and composes', () => {
     const seen: string[] = [];
