@@ -1,15 +1,15 @@
 // The command line as a user meets it: the built program in a process of its own.
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createRng } from '@tinyfusion/core';
 import { useBackend } from '@tinyfusion/kernels';
-import { DiT } from '@tinyfusion/models';
-import { toSafetensors } from '@tinyfusion/nn';
+import { AutoencoderKL, DiT, createModel } from '@tinyfusion/models';
+import { type Module, readState, toSafetensors } from '@tinyfusion/nn';
 import { readPruneRecord } from '@tinyfusion/pruning';
-import { parseSafetensors } from '@tinyfusion/weights';
+import { parseSafetensors, writableTensor, writeNpz, writeTorch } from '@tinyfusion/weights';
 import { loadSafetensors, writeFileAtomic } from '@tinyfusion/weights/node';
 import { beforeAll, describe, expect, it } from 'vitest';
 
@@ -40,6 +40,9 @@ beforeAll(async () => {
   writeFileSync(file('missing-blocks.safetensors'), deeper);
 });
 
+/** A model's tensors under the names that a reference's checkpoint has. */
+const tensorsOf = async (model: Module) => Array.from(await readState(model), ([name, { shape, values }]) => [name, writableTensor(values, shape)] as const);
+
 describe('bad input ends in one line and exit code 1, and nothing is written', () => {
   it.each([
     ['a label out of range', ['sample', '--classes', '0,11'], /labels is 11, expected integers from 0 to 9/],
@@ -51,6 +54,8 @@ describe('bad input ends in one line and exit code 1, and nothing is written', (
     ['two ways to choose', ['prune', '--keep', '1', '--method', 'oracle'], /one of --masks, --keep and --method is \["--keep", "--method"\], expected exactly one/],
     ['a decision for another model', ['prune', '--masks', 'nothing.json'], /nothing\.json cannot be read as a decision/],
     ['a data folder that is not there', ['train', '--data', 'no-such-folder'], /data folder no-such-folder cannot be read/],
+    ['weights without the name of their model', ['sample', '--ckpt', 'x.pt'], /--model is undefined, expected the name of the checkpoint's model, one of DiT-S\/2/],
+    ['a model without weights', ['sample', '--model', 'DiT-XL/2'], /--ckpt is undefined, expected the file of DiT-XL\/2's weights/],
     ['an option out of its range', ['sample', '--steps', '0'], /expected a positive integer/],
     ['a backend that is none', ['sample', '--backend', 'abacus'], /Allowed choices are auto, webgpu, wasm, cpu/],
   ])('%s', async (_name, args, message) => {
@@ -89,5 +94,27 @@ describe('jobs', () => {
     expect(sampled.code, sampled.stderr).toBe(0);
     expect((await parseSafetensors(new Uint8Array(await import('node:fs').then((fs) => fs.readFileSync(file('recovered.safetensors')))))).metadata.has('tinyfusion.prune')).toBe(true);
     expect(readdirSync(folder).filter((f) => f.endsWith('.part'))).toEqual([]);
+  }, 120_000);
+});
+
+describe('weights of a reference', () => {
+  it.each([
+    ['DiT-S/8', 'ddpm'],
+    ['SiT-S/8', 'sde'],
+  ])('%s: from a PyTorch file and an autoencoder in npz to a picture, the same for the same seed', async (name, solver) => {
+    const model = createModel(name, { init: createRng(1), changes: { inputSize: 8, patchSize: 2, hiddenSize: 24, depth: 2, numClasses: 4 } });
+    const vae = new AutoencoderKL({ inChannels: 3, channels: 32, channelMultipliers: [1, 1], numResBlocks: 1, latentChannels: 4, groups: 32, scalingFactor: 0.18215 }, { init: createRng(2) });
+    await writeFileAtomic(file('reference.pt'), await writeTorch(await tensorsOf(model)));
+    await writeFileAtomic(file('vae.npz'), await writeNpz(await tensorsOf(vae)));
+    const draw = (out: string, ...args: string[]) => run('sample', '--model', name, '--ckpt', 'reference.pt', '--vae', 'vae.npz', '--classes', '0,3', '--solver', solver, '--steps', '3', '--rng', 'torch-cuda', '--out', out, ...args);
+    const { code, stderr, stdout } = await draw('a.png');
+    expect(stderr).toMatch(/sample: 3\/3 step/);
+    expect([code, stdout.trim()]).toEqual([0, 'wrote a.png']);
+    await draw('b.png');
+    await draw('c.png', '--seed', '5464');
+    const [a, b, c] = ['a.png', 'b.png', 'c.png'].map((png) => readFileSync(file(png))) as [Buffer, Buffer, Buffer];
+    expect(a.subarray(1, 4).toString()).toBe('PNG');
+    expect(a.equals(b)).toBe(true);
+    expect(a.equals(c)).toBe(false);
   }, 120_000);
 });

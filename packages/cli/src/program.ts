@@ -79,11 +79,15 @@ export function program(): Command {
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).distillJob(options, context)));
 
   job(main, 'sample', 'draw images')
-    .option('--model <file>', 'checkpoint of ours (default: the embedded teacher)')
-    .option('--classes <list>', 'labels, e.g. 0,1,2 (default: each class twice)', layers)
-    .option('--steps <n>', 'sampling steps', count, 20)
-    .addOption(new Option('--solver <name>', 'solver').choices(['dpm', 'ddim', 'ddpm']).default('dpm'))
-    .option('--cfg <x>', 'strength of classifier-free guidance', number, 2.5)
+    .option('--model <file>', 'checkpoint of ours (default: the embedded teacher); with --ckpt the name of its model, e.g. DiT-XL/2')
+    .option('--ckpt <file>', 'weights of a published DiT, SiT or MAR: .pt, .safetensors, .npz')
+    .option('--weights <key>', 'which weights of a training checkpoint (default: ema, then model)')
+    .option('--vae <file>', 'with --ckpt: weights of the autoencoder')
+    .addOption(new Option('--rng <stream>', 'random stream of the seed; torch-cuda draws what the references draw').choices(['philox', 'torch-cuda', 'torch-cpu']).default('philox'))
+    .option('--classes <list>', 'labels, e.g. 0,1,2 (default: each class twice; with --ckpt eight of ImageNet)', layers)
+    .option('--steps <n>', 'sampling steps (default: 20; with --ckpt the reference’s)', count)
+    .addOption(new Option('--solver <name>', 'solver (default: dpm; with --ckpt the reference’s)').choices(['dpm', 'ddim', 'ddpm', 'ode', 'sde', 'mar']))
+    .option('--cfg <x>', 'strength of classifier-free guidance (default: 2.5; with --ckpt 4)', number)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--out <file>', 'the picture', 'samples.png')
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).sampleJob(options, context)));

@@ -7,6 +7,7 @@ export { breathe, optimise, type OptimiseOptions, type ParameterGroup } from './
 export { gaussianObjective, marObjective, objectiveOf, transportObjective, type Objective, type Prunable, type TrainingDraw } from './objective.js';
 export { gridPng, type GridOptions } from './png.js';
 export { chooseByBlockInfluence, shallowCopy, stateOf, type ShortGptOptions } from './prune.js';
+export { sampleReference, type SampleReferenceOptions, type Solver } from './sample-reference.js';
 export { sampleImages, type SampleOptions } from './sample.js';
 export { captureOverStacks, depthOf, gatesOverStacks, keptByStack, stacksOf, type Stack } from './stacks.js';
 export { fashionTeacher, train, type TrainOptions } from './train.js';

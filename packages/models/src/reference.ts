@@ -1,0 +1,115 @@
+import { CheckpointError } from '@tinyfusion/core';
+import { loadState } from '@tinyfusion/nn';
+import type { StateDict, TensorRecord } from '@tinyfusion/weights';
+import { fromDiffusersNames } from './diffusers.js';
+import type { DiTConfig } from './dit.js';
+import type { MARConfig } from './mar/mar.js';
+import { type ChangesOf, type ModelOf, createModel, marConfig } from './presets.js';
+import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
+
+/**
+ * A model of a reference's checkpoint: the preset of that name, with what the tensors' shapes say otherwise (classes,
+ * image size, depth), so that fine-tuned and shallow ones load too.
+ *
+ * @param name one of `presets`; it decides the family, and the number of heads, which no shape tells
+ * @param state as `weightsOf` gives it
+ * @param changes to the configuration, e.g. another number of heads
+ * @throws ArgumentError where the name is unknown; CheckpointError that lists what does not fit
+ */
+export async function loadReference<Name extends string>(name: Name, state: StateDict, changes?: ChangesOf<Name>): Promise<ModelOf<Name>> {
+  const isMar = /^(Tiny)?MAR-/.test(name);
+  const found = isMar ? marShape(name, state) : ditShape(state);
+  const model = createModel(name, { init: 'zeros', changes: { ...found, ...changes } as ChangesOf<Name> });
+  try {
+    await loadState(model, state);
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+  return model;
+}
+
+/** What a DiT's or SiT's tensors say of its configuration; nothing where they are not there. */
+function ditShape({ tensors }: StateDict): Partial<DiTConfig> {
+  const [width, inChannels, patchSize] = tensors.get('x_embedder.proj.weight')?.shape ?? [];
+  const tokens = tensors.get('pos_embed')?.shape[1];
+  const rows = tensors.get('y_embedder.embedding_table.weight')?.shape[0];
+  const out = tensors.get('final_layer.linear.weight')?.shape[0];
+  const depth = depthOf(tensors, 'blocks');
+  if (width === undefined || inChannels === undefined || patchSize === undefined || tokens === undefined || rows === undefined || out === undefined || depth === 0) return {};
+  return { hiddenSize: width, inChannels, patchSize, depth, inputSize: Math.round(Math.sqrt(tokens)) * patchSize, numClasses: rows - 1, learnSigma: out === 2 * inChannels * patchSize ** 2 };
+}
+
+/** The same of a MAR. */
+function marShape(name: string, { tensors }: StateDict): Partial<MARConfig> {
+  const size = (tensor: string, axis: number): number | undefined => tensors.get(tensor)?.shape[axis];
+  const tokens = size('diffusion_pos_embed_learned', 1);
+  const positions = size('encoder_pos_embed_learned', 1);
+  const channels = size('z_proj.weight', 1);
+  if (tokens === undefined || positions === undefined || channels === undefined) return {};
+  const { patchSize } = marConfig(name);
+  const changes: Partial<Record<keyof MARConfig, number | undefined>> = {
+    inputSize: Math.round(Math.sqrt(tokens)) * patchSize,
+    inChannels: channels / patchSize ** 2,
+    encoderWidth: size('z_proj.weight', 0),
+    encoderDepth: depthOf(tensors, 'encoder_blocks'),
+    decoderWidth: size('decoder_embed.weight', 0),
+    decoderDepth: depthOf(tensors, 'decoder_blocks'),
+    numClasses: size('class_emb.weight', 0),
+    bufferSize: positions - tokens,
+    headDepth: depthOf(tensors, 'diffloss.net.res_blocks'),
+    headWidth: size('diffloss.net.input_proj.weight', 0),
+  };
+  return Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
+}
+
+/** Number of blocks under a name. */
+function depthOf(tensors: ReadonlyMap<string, TensorRecord>, stack: string): number {
+  let depth = 0;
+  for (const name of tensors.keys()) if (name.startsWith(`${stack}.`)) depth = Math.max(depth, 1 + Number.parseInt(name.slice(stack.length + 1), 10));
+  return depth;
+}
+
+/** What published latents are multiplied by, by their channels: Stable Diffusion's, and MAR's KL-16. */
+const scalingFactors: Readonly<Record<number, number>> = { 4: 0.18215, 16: 0.2325 };
+
+/**
+ * The autoencoder of a reference's checkpoint, in diffusers' names (`stabilityai/sd-vae-ft-ema`) or latent diffusion's
+ * (MAR's `kl16.ckpt`); its shape is read off the tensors, and those of a discriminator are left out.
+ *
+ * @param options `scalingFactor`: default 0.18215 for 4 latent channels, 0.2325 for 16
+ * @throws CheckpointError where it is no autoencoder, or tensors are missing or wrongly shaped
+ */
+export async function loadReferenceAutoencoder(state: StateDict, { scalingFactor }: { scalingFactor?: number } = {}): Promise<AutoencoderKL> {
+  const own = new Map([...state.tensors].filter(([name]) => /^(encoder|decoder|quant_conv|post_quant_conv)\./.test(name)));
+  const diffusers = [...own.keys()].some((name) => name.includes('.down_blocks.'));
+  const levels = depthOf(own, diffusers ? 'encoder.down_blocks' : 'encoder.down');
+  const named = diffusers ? fromDiffusersNames({ ...state, tensors: own }, levels) : { ...state, tensors: own };
+  const { tensors } = named;
+  const [channels, inChannels] = tensors.get('encoder.conv_in.weight')?.shape ?? [];
+  const latentChannels = tensors.get('post_quant_conv.weight')?.shape[0];
+  if (channels === undefined || inChannels === undefined || latentChannels === undefined || levels === 0) throw new CheckpointError(`the checkpoint is no autoencoder of latent diffusion: it has no encoder.conv_in or post_quant_conv. It has: ${[...state.tensors.keys()].slice(0, 6).join(', ')}`);
+  const scale = scalingFactor ?? scalingFactors[latentChannels];
+  if (scale === undefined) throw new CheckpointError(`the autoencoder has ${latentChannels} latent channels, and no published one is known to; say its scalingFactor`);
+  const indices = Array.from({ length: levels }, (_, i) => i);
+  const attention = (side: string): number[] => indices.filter((i) => tensors.has(`${side}.${i}.attn.0.q.weight`));
+  const config: AutoencoderConfig = {
+    inChannels,
+    channels,
+    channelMultipliers: indices.map((i) => (tensors.get(`encoder.down.${i}.block.0.conv2.weight`)?.shape[0] ?? channels) / channels),
+    numResBlocks: depthOf(tensors, 'encoder.down.0.block'),
+    latentChannels,
+    groups: 32,
+    scalingFactor: scale,
+    encoderAttentionLevels: attention('encoder.down'),
+    decoderAttentionLevels: attention('decoder.up'),
+  };
+  const vae = new AutoencoderKL(config, { init: 'zeros' });
+  try {
+    await loadState(vae, named);
+  } catch (error) {
+    vae.dispose();
+    throw error;
+  }
+  return vae;
+}
