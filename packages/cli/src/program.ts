@@ -1,3 +1,4 @@
+import { ArgumentError } from '@tinyfusion/core';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { runJob } from './run.js';
 
@@ -92,14 +93,24 @@ export function program(): Command {
     .option('--out <file>', 'the picture', 'samples.png')
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).sampleJob(options, context)));
 
-  job(main, 'evaluate', 'FID, IS, precision and recall of a model, by the embedded feature network')
+  job(main, 'evaluate', 'FID, IS, precision and recall: of samples against a reference, or of a model')
+    .argument('[reference]', 'reference batch, .npz as ADM’s (with a second file: the protocol of papers)')
+    .argument('[samples]', 'samples, .npz with arr_0 of bytes [N, H, W, 3]')
+    .option('--inception <file>', 'for two files: weights of FID’s Inception, pt_inception-2015-12-05')
     .option('--model <file>', 'checkpoint of ours (default: the embedded teacher)')
     .option('--samples <n>', 'samples', count, 2000)
     .option('--steps <n>', 'sampling steps', count, 20)
     .option('--cfg <x>', 'strength of classifier-free guidance', number, 1.5)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--json <file>', 'write the numbers there too')
-    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).evaluateJob(options, context)));
+    .action((reference: string | undefined, samples: string | undefined, options) =>
+      runJob(options, async (context) => {
+        const jobs = await import('@tinyfusion/recipes/node');
+        if (reference === undefined) return jobs.evaluateJob(options, context);
+        if (samples === undefined) throw new ArgumentError('samples', undefined, 'a second .npz, whose images are measured against the first');
+        return jobs.evaluateImagesJob(reference, samples, options, context);
+      }),
+    );
 
   job(main, 'compare', 'choices of layers side by side at equal recovery, over several seeds')
     .option('--seeds <list>', 'seeds', layers, [0, 1, 2])

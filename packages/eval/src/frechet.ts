@@ -1,6 +1,6 @@
 import { ArgumentError } from '@tinyfusion/core';
-import { Matrix, SingularValueDecomposition } from 'ml-matrix';
 import { type CholeskyFactor, pivotedCholesky } from './pivoted-cholesky.js';
+import { singularValues } from './singular-values.js';
 import type { Statistics } from './statistics.js';
 
 /** A Fréchet distance and what it is made of; plain JSON. */
@@ -56,9 +56,22 @@ function factorOf(which: string, { dimension: d, mean, covariance }: Statistics)
 /** Sum of the singular values of L₁ᵀL₂. */
 function traceOfRoot(a: CholeskyFactor, b: CholeskyFactor, d: number): number {
   if (a.rank === 0 || b.rank === 0) return 0;
-  const product = Matrix.from1DArray(d, a.rank, a.factor).transpose().mmul(Matrix.from1DArray(d, b.rank, b.factor));
-  const { diagonal } = new SingularValueDecomposition(product, { computeLeftSingularVectors: false, computeRightSingularVectors: false, autoTranspose: true });
-  return diagonal.reduce((sum, value) => sum + value, 0);
+  return singularValues(transposedProduct(a, b, d), a.rank, b.rank).reduce((sum, value) => sum + value, 0);
+}
+
+/** L₁ᵀL₂, [rank₁, rank₂]. */
+function transposedProduct({ factor: a, rank: m }: CholeskyFactor, { factor: b, rank: n }: CholeskyFactor, d: number): Float64Array {
+  const out = new Float64Array(m * n);
+  // some rows of b at a time, so that they stay in the cache
+  for (let start = 0; start < d; start += 64) {
+    for (let i = 0; i < m; i++) {
+      for (let k = start; k < Math.min(d, start + 64); k++) {
+        const factor = a[k * m + i]!;
+        if (factor !== 0) for (let j = 0, to = i * n, from = k * n; j < n; j++, to++, from++) out[to]! += factor * b[from]!;
+      }
+    }
+  }
+  return out;
 }
 
 function trace({ covariance, dimension: d }: Statistics): number {

@@ -1,5 +1,6 @@
 export { distill, type DistillOptions, type RecoveryCurves } from './distill.js';
 export { evaluateModel, referenceFeatures, type EvaluateModelOptions, type ModelEvaluation } from './evaluate.js';
+export { evaluateImages, imageSet, type EvaluateImagesOptions, type ImageEvaluation, type ImageSet } from './evaluate-images.js';
 export { cropCentre, imageTensor } from './images.js';
 export { encodeDataset, type LatentBatch, type LatentBatches, type LatentDataset } from './latents.js';
 export { learnMasks, type LearnMasksOptions, type LearnedMasks } from './learn-masks.js';

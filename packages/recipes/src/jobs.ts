@@ -1,7 +1,7 @@
 import { ArgumentError, CheckpointError, DataError, type LongTaskOptions, createRng, throwIfCancelled, torchCpu, torchCuda } from '@tinyfusion/core';
 import { type ImageDataset, firstImages } from '@tinyfusion/data';
 import { loadIdxFolder } from '@tinyfusion/data/node';
-import { type FeatureNetwork, classifierFeatures, loadConvClassifier } from '@tinyfusion/eval';
+import { type FeatureNetwork, Inception, classifierFeatures, loadConvClassifier } from '@tinyfusion/eval';
 import { fashionMnistClassNames, loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher } from '@tinyfusion/fashion-mnist';
 import { type AutoencoderKL, type DiT, loadAutoencoderKL, loadDiT, loadReference, loadReferenceAutoencoder, presets, saveModel } from '@tinyfusion/models';
 import { toSafetensors } from '@tinyfusion/nn';
@@ -14,6 +14,7 @@ import { access, mkdir, readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { distill } from './distill.js';
 import { evaluateModel, referenceFeatures } from './evaluate.js';
+import { evaluateImages, imageSet } from './evaluate-images.js';
 import { cropCentre } from './images.js';
 import { type LatentDataset, encodeDataset } from './latents.js';
 import { learnMasks } from './learn-masks.js';
@@ -255,12 +256,28 @@ async function sampleReferenceJob(job: SampleJob, path: string, context: JobCont
 
 /** Options of `tinyfusion evaluate`. */
 export interface EvaluateJob {
+  inception?: string;
   model?: string;
   samples: number;
   steps: number;
   cfg: number;
   seed: number;
   json?: string;
+}
+
+/** Measures samples against a reference as ADM's evaluator does, on the features of FID's Inception. */
+export async function evaluateImagesJob(reference: string, samples: string, { inception, json }: Pick<EvaluateJob, 'inception' | 'json'>, context: JobContext): Promise<void> {
+  if (inception === undefined) throw new ArgumentError('--inception', undefined, "the weights of FID's Inception, pt_inception-2015-12-05 (.pth or .safetensors), as torch-fidelity and pytorch-fid publish them");
+  await using weights = await openCheckpoint(inception);
+  await using real = await openCheckpoint(reference);
+  await using generated = await openCheckpoint(samples);
+  const sets = [await imageSet(real, basename(reference)), await imageSet(generated, basename(samples))] as const;
+  const net = await Inception.load(weightsOf(weights));
+  const { warnings, ...numbers } = await evaluateImages(net, ...sets, context);
+  net.dispose();
+  console.log(JSON.stringify(numbers, null, 2));
+  for (const warning of warnings) console.error(`note: ${warning}`);
+  if (json !== undefined) await write(json, JSON.stringify({ ...numbers, warnings, command: context.command }, null, 2));
 }
 
 /** Measures a model against the embedded test images. */

@@ -4,6 +4,7 @@
  */
 export {
   distillJob,
+  evaluateImagesJob,
   evaluateJob,
   learnMasksJob,
   pruneJob,

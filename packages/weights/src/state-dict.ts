@@ -19,6 +19,19 @@ export async function toFloat32(record: TensorRecord): Promise<Float32Array<Arra
   return decodeFloat32(await record.read(), record.dtype);
 }
 
+/** A tensor's values as float64: those of float64 and of integers below 2⁵³ exactly. */
+export async function toFloat64(record: TensorRecord): Promise<Float64Array<ArrayBuffer>> {
+  const bytes = await record.read();
+  if (record.dtype === 'F64') return new Float64Array(bytes.slice().buffer);
+  if (record.dtype === 'I64' || record.dtype === 'U64') {
+    const words = record.dtype === 'I64' ? new BigInt64Array(bytes.slice().buffer) : new BigUint64Array(bytes.slice().buffer);
+    return Float64Array.from(words, Number);
+  }
+  if (record.dtype === 'I32') return Float64Array.from(new Int32Array(bytes.slice().buffer));
+  if (record.dtype === 'U32') return Float64Array.from(new Uint32Array(bytes.slice().buffer));
+  return Float64Array.from(decodeFloat32(bytes, record.dtype));
+}
+
 /** A state dict of values in memory. */
 export function stateDictOf(values: Iterable<readonly [name: string, { shape: readonly number[]; values: Float32Array }]>, metadata: Iterable<readonly [string, string]> = []): StateDict {
   const tensors = new Map<string, TensorRecord>();
