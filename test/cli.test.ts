@@ -20,7 +20,7 @@ const file = (name: string): string => join(folder, name);
 function run(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
     // Vulkan's loader may talk on stderr while a GPU is looked for; these tests look at our own words
-    const backend = args[0] === '--help' || args.includes('--backend') ? [] : ['--backend', 'wasm'];
+    const backend = ['--help', 'inspect', 'convert'].includes(args[0]!) || args.includes('--backend') ? [] : ['--backend', 'wasm'];
     execFile(process.execPath, [bin, ...args, ...backend], { cwd: folder, timeout: 100_000 }, (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code ?? 1), stdout, stderr }));
   });
 }
@@ -95,6 +95,37 @@ describe('jobs', () => {
     expect((await parseSafetensors(new Uint8Array(await import('node:fs').then((fs) => fs.readFileSync(file('recovered.safetensors')))))).metadata.has('tinyfusion.prune')).toBe(true);
     expect(readdirSync(folder).filter((f) => f.endsWith('.part'))).toEqual([]);
   }, 120_000);
+});
+
+describe('files', () => {
+  it('are looked into, cut and converted without a model, and PyTorch’s stay PyTorch’s', async () => {
+    const model = createModel('DiT-S/2', { init: createRng(1), changes: { inputSize: 8, hiddenSize: 24, depth: 4, numClasses: 4 } });
+    const tensors = await tensorsOf(model);
+    await writeFileAtomic(file('run.pt'), await writeTorch([...tensors.map(([name, t]) => [`model.${name}`, t] as const), ...tensors.map(([name, t]) => [`ema.${name}`, t] as const)]));
+    const seen = await run('inspect', 'run.pt');
+    expect(seen.stdout).toMatch(/run\.pt: .* tensors.*\nparts: model \(\d+\), ema \(\d+\)\nmodel: 4 blocks of width 24, patch 2, 8×8×4 latents, 4 classes/);
+    expect((JSON.parse((await run('inspect', 'run.pt', '--json')).stdout) as { types: object }).types).toHaveProperty('F32');
+    const cut = await run('prune', '--ckpt', 'run.pt', '--keep', '0,3', '--out', 'cut.pt');
+    expect([cut.code, cut.stdout.trim()]).toEqual([0, 'kept 0,3 of 4 blocks of blocks, wrote cut.pt']);
+    expect((await run('convert', 'cut.pt', 'cut.safetensors', '--dtype', 'F16')).code).toBe(0);
+    const half = await loadSafetensors(file('cut.safetensors'));
+    expect(half.tensors.get('blocks.1.mlp.fc1.weight')).toMatchObject({ dtype: 'F16', shape: [96, 24] });
+    expect(half.tensors.has('blocks.2.mlp.fc1.weight')).toBe(false);
+    await run('prune', '--ckpt', 'run.pt', '--method', 'oracle', '--out', 'cut2.safetensors');
+    expect(readPruneRecord((await loadSafetensors(file('cut2.safetensors'))).metadata)).toMatchObject({ kept: [0, 2], depth: 4, criterion: 'oracle', teacher: { name: 'run.pt' } });
+    expect((await run('inspect', 'cut2.safetensors')).stdout).toMatch(/pruned: layers 0,2 of 4, chosen by oracle, from run\.pt/);
+  }, 120_000);
+
+  it.each([
+    ['that is hostile', ['inspect', fileURLToPath(new URL('../fixtures/golden/files/malicious_reduce.pt', import.meta.url))], /asks for .*system.*nothing was run/],
+    ['without such blocks', ['prune', '--ckpt', 'teacher.safetensors', '--stack', 'layers', '--keep', '0'], /no blocks called layers\.0/],
+    ['to a format that is none', ['convert', 'teacher.safetensors', 'x.bin'], /names no format/],
+  ])('%s end in one line and exit code 1', async (_name, args, message) => {
+    const { code, stderr } = await run(...args);
+    expect(stderr).toMatch(message);
+    expect(complaint(stderr).length).toBe(1);
+    expect(code).toBe(1);
+  });
 });
 
 describe('weights of a reference', () => {

@@ -58,6 +58,9 @@ export function program(): Command {
 
   job(main, 'prune', 'cut a model to chosen layers')
     .option('--model <file>', 'checkpoint of ours (default: the embedded teacher)')
+    .option('--ckpt <file>', 'cut this file as it is, .pt, .safetensors or .npz of any residual stack, without running it')
+    .option('--stack <name>', 'with --ckpt: name of the blocks (default: blocks)')
+    .option('--weights <key>', 'with --ckpt: which weights of a training checkpoint (default: ema, then model)')
     .option('--masks <file>', 'a decision of learn-masks')
     .option('--keep <list>', 'layers to keep, e.g. 0,2,5', layers)
     .addOption(new Option('--method <name>', 'a choice to compare with').choices(['block-influence', 'oracle', 'random']))
@@ -112,6 +115,20 @@ export function program(): Command {
       }),
     );
 
+  fileJob(main, 'inspect', 'what is in a checkpoint, without loading it')
+    .argument('<file>', '.pt, .safetensors, .npz, or the .index.json of a sharded one')
+    .option('--tensors', 'list every tensor')
+    .option('--json', 'as JSON')
+    .action((path: string, options) => runJob(options, async () => (await import('@tinyfusion/recipes/node')).inspectJob(path, options)));
+
+  fileJob(main, 'convert', 'a checkpoint in another format or type')
+    .argument('<from>', '.pt, .safetensors, .npz, or the .index.json of a sharded one')
+    .argument('<to>', 'ends in .safetensors, .pt or .npz')
+    .addOption(new Option('--dtype <type>', 'type of the floats (default: as they are)').choices(['F32', 'F16']))
+    .option('--weights <key>', 'which weights of a training checkpoint (default: ema, then model)')
+    .option('--whole', 'all tensors of a training checkpoint, under their paths')
+    .action((from: string, to: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).convertJob(from, to, options, context)));
+
   job(main, 'compare', 'choices of layers side by side at equal recovery, over several seeds')
     .option('--seeds <list>', 'seeds', layers, [0, 1, 2])
     .option('--mask-steps <n>', 'steps of mask learning', count, 600)
@@ -130,6 +147,11 @@ export function program(): Command {
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).trainJob(options, context)));
 
   return main;
+}
+
+/** A job on files, which computes nothing. */
+function fileJob(main: Command, name: string, description: string): Command {
+  return main.command(name).description(description).option('--debug', 'show the stack of an error');
 }
 
 /** A job with the options that all have. */

@@ -6,7 +6,8 @@ import { progressDisplay } from './progress.js';
 
 /** Options of every job. */
 export interface JobOptions {
-  backend: BackendName | 'auto';
+  /** Absent for jobs that compute nothing. */
+  backend?: BackendName | 'auto';
   debug?: boolean;
 }
 
@@ -33,11 +34,16 @@ export async function runJob({ backend, debug = false }: JobOptions, job: (conte
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   const display = progressDisplay();
+  const command = `tinyfusion ${process.argv.slice(2).join(' ')}`;
   try {
+    if (backend === undefined) {
+      await job({ signal: controller.signal, onProgress: display.onProgress, backend: 'none', command });
+      return;
+    }
     const gpu = backend === 'auto' || backend === 'webgpu' ? await installWebGPU() : undefined;
     const choice = await useBackend({ prefer: backend });
     console.error(`backend: ${choice.name} (${choice.why}${gpu?.installed === false && backend === 'webgpu' ? `; ${gpu.why}` : ''})`);
-    await job({ signal: controller.signal, onProgress: display.onProgress, backend: choice.name, command: `tinyfusion ${process.argv.slice(2).join(' ')}` });
+    await job({ signal: controller.signal, onProgress: display.onProgress, backend: choice.name, command });
   } catch (error) {
     display.close();
     if (error instanceof CancelledError || (TinyFusionError.isInstance(error) && error.code === 'CANCELLED')) {

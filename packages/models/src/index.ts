@@ -4,7 +4,7 @@ export { DiT, DiTBlock, FinalLayer, LabelEmbedder, PatchEmbed, TimestepEmbedder,
 export { positionEmbedding, timestepEmbedding } from './embeddings.js';
 export * from './mar/index.js';
 export { createModel, ditConfig, marConfig, presets, type ChangesOf, type ModelOf } from './presets.js';
-export { loadReference, loadReferenceAutoencoder } from './reference.js';
+export { loadReference, loadReferenceAutoencoder, recognise } from './reference.js';
 export { SiT } from './sit.js';
 export { Attention, Mlp, ViTBlock, type MlpOptions, type ViTBlockOptions } from './transformer.js';
 export { AutoencoderKL, posteriorKL, samplePosterior, type AutoencoderConfig } from './vae.js';

@@ -4,7 +4,7 @@ import type { StateDict, TensorRecord } from '@tinyfusion/weights';
 import { fromDiffusersNames } from './diffusers.js';
 import type { DiTConfig } from './dit.js';
 import type { MARConfig } from './mar/mar.js';
-import { type ChangesOf, type ModelOf, createModel, marConfig } from './presets.js';
+import { type ChangesOf, type ModelOf, createModel, ditConfig, marConfig, presets } from './presets.js';
 import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
 
 /**
@@ -112,4 +112,29 @@ export async function loadReferenceAutoencoder(state: StateDict, { scalingFactor
     throw error;
   }
   return vae;
+}
+
+/**
+ * Which models a state dict may be of, by the names and shapes of its tensors; DiT and SiT of one shape are not told apart.
+ * @returns names of presets, or what else it is; nothing where it is no model of ours
+ */
+export function recognise(state: StateDict): { presets: string[]; summary: string } | undefined {
+  const dit = ditShape(state);
+  if (dit.depth !== undefined) {
+    const fits = presets.filter((name) => !/^(Tiny|MAR)/.test(name)).filter((name) => {
+      const { depth, hiddenSize, patchSize } = ditConfig(name);
+      return depth === dit.depth && hiddenSize === dit.hiddenSize && patchSize === dit.patchSize;
+    });
+    return { presets: fits, summary: `${dit.depth} blocks of width ${dit.hiddenSize}, patch ${dit.patchSize}, ${dit.inputSize}×${dit.inputSize}×${dit.inChannels} latents, ${dit.numClasses} classes` };
+  }
+  const { encoderDepth, decoderDepth, encoderWidth, numClasses } = marShape('MAR-B', state);
+  if (encoderDepth !== undefined && decoderDepth !== undefined) {
+    const fits = presets.filter((name) => name.startsWith('MAR')).filter((name) => {
+      const config = marConfig(name);
+      return config.encoderDepth === encoderDepth && config.decoderDepth === decoderDepth && config.encoderWidth === encoderWidth;
+    });
+    return { presets: fits, summary: `${encoderDepth} blocks in the encoder and ${decoderDepth} in the decoder, of width ${encoderWidth}, ${numClasses} classes` };
+  }
+  if (state.tensors.has('encoder.conv_in.weight') && state.tensors.has('decoder.conv_in.weight')) return { presets: [], summary: `an autoencoder of latent diffusion with ${state.tensors.get('decoder.conv_in.weight')!.shape[1]} latent channels` };
+  return undefined;
 }

@@ -1,5 +1,5 @@
 import { ArgumentError, CheckpointError, type LongTaskOptions, throwIfCancelled } from '@tinyfusion/core';
-import { FeatureStatistics, Inception, type Statistics, frechetDistance, inceptionScore, precisionRecall } from '@tinyfusion/eval';
+import { FeatureStatistics, type Inception, type Statistics, frechetDistance, inceptionScore, precisionRecall } from '@tinyfusion/eval';
 import { type StateDict, type TensorRecord, toFloat64 } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { breathe } from './loop.js';

@@ -12,6 +12,7 @@ import { loadSafetensors, openCheckpoint, writeFileAtomic } from '@tinyfusion/we
 import * as tf from '@tensorflow/tfjs-core';
 import { access, mkdir, readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { pruneFileJob } from './checkpoint-jobs.js';
 import { distill } from './distill.js';
 import { evaluateModel, referenceFeatures } from './evaluate.js';
 import { evaluateImages, imageSet } from './evaluate-images.js';
@@ -117,6 +118,10 @@ export interface PruneJob {
   masks?: string;
   keep?: number[];
   method?: 'block-influence' | 'oracle' | 'random';
+  /** A file to cut as it is, in place of a model. */
+  ckpt?: string;
+  stack?: string;
+  weights?: string;
   count?: number;
   seed: number;
   out: string;
@@ -124,6 +129,7 @@ export interface PruneJob {
 
 /** Cuts a model and writes it with its record. */
 export async function pruneJob(job: PruneJob, context: JobContext): Promise<void> {
+  if (job.ckpt !== undefined) return pruneFileJob({ ...job, ckpt: job.ckpt }, context);
   const given = (['masks', 'keep', 'method'] as const).filter((name) => job[name] !== undefined).map((name) => `--${name}`);
   if (given.length !== 1) throw new ArgumentError('one of --masks, --keep and --method', given, 'exactly one');
   const { model, state, name, record: from } = await loadModel(job.model);

@@ -20,3 +20,4 @@ export {
 } from './jobs.js';
 export { compareJob, type CompareJob, type ComparedChoice } from './compare.js';
 export { fastSizes, quickstart, quickstartSizes, type QuickstartOptions, type QuickstartResult, type QuickstartSizes } from './quickstart.js';
+export { convertJob, inspect, inspectJob, type ConvertJob, type InspectJob, type Inspection, type PruneFileJob } from './checkpoint-jobs.js';

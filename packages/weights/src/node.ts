@@ -2,14 +2,18 @@
  * Checkpoints on disk, under Node.
  * @packageDocumentation
  */
-import { CheckpointError } from '@tinyfusion/core';
+import { CheckpointError, type LongTaskOptions, TinyFusionError, throwIfCancelled } from '@tinyfusion/core';
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { readCheckpoint } from './checkpoint.js';
-import { readSafetensors } from './safetensors.js';
+import { npzFiles } from './numpy.js';
+import { readSafetensors, safetensorsHeader } from './safetensors.js';
+import { readShardedSafetensors } from './sharded.js';
 import type { Source } from './source.js';
-import type { StateDict } from './state-dict.js';
+import type { StateDict, TensorRecord } from './state-dict.js';
+import { torchFiles } from './torch.js';
+import { writeZip } from './zip.js';
 
 /** A file as a source. Close it when its tensors have been read. */
 export interface FileSource extends Source {
@@ -45,15 +49,25 @@ export async function fileSource(path: string): Promise<FileSource> {
 }
 
 /**
- * A checkpoint of any format, told by its contents, whose tensors are read when they are asked for. Close it then.
+ * A checkpoint of any format, told by its contents, or a sharded one by its `.index.json`, whose tensors are read when they are asked for. Close it then.
  * @throws CheckpointError where it cannot be read or is no checkpoint
  */
 export async function openCheckpoint(path: string): Promise<StateDict & AsyncDisposable> {
-  const source = await fileSource(path);
+  const opened: FileSource[] = [];
+  const file = async (name: string): Promise<FileSource> => {
+    const source = await fileSource(name);
+    opened.push(source);
+    return source;
+  };
+  const close = async (): Promise<void> => void (await Promise.all(opened.map((source) => source.close())));
   try {
-    return { ...(await readCheckpoint(source)), [Symbol.asyncDispose]: () => source.close() };
+    const source = await file(path);
+    const state = path.endsWith('.json')
+      ? await readShardedSafetensors(new TextDecoder().decode(await source.read(0, source.size)), path, (shard) => file(join(dirname(path), shard)))
+      : await readCheckpoint(source);
+    return { ...state, [Symbol.asyncDispose]: close };
   } catch (error) {
-    await source.close();
+    await close();
     throw error;
   }
 }
@@ -74,17 +88,65 @@ export async function loadSafetensors(path: string): Promise<StateDict> {
   }
 }
 
+/** Options of {@link writeCheckpoint}. */
+export interface WriteCheckpointOptions extends LongTaskOptions {
+  /** Text to keep beside the tensors, where the format has a place for it (safetensors). Default: the state's own. */
+  metadata?: Iterable<readonly [string, string]>;
+}
+
+/**
+ * Writes a state dict tensor by tensor, in the format that the path's ending names: `.safetensors`, `.pt` (`.pth`,
+ * `.ckpt`) or `.npz`. No more than one tensor is in memory; there is the old file or the new one, whole.
+ * @throws CheckpointError where the ending is another, or the file cannot be written
+ */
+export async function writeCheckpoint(path: string, { tensors, metadata: own }: StateDict, { metadata = own, signal, onProgress }: WriteCheckpointOptions = {}): Promise<void> {
+  const list = [...tensors];
+  let done = 0;
+  const counted = list.map(([name, record]): [string, TensorRecord] => [
+    name,
+    {
+      ...record,
+      read: async () => {
+        throwIfCancelled(signal, 'write');
+        const bytes = await record.read();
+        onProgress?.({ task: 'write', step: ++done, total: list.length, unit: 'tensor' });
+        return bytes;
+      },
+    },
+  ]);
+  const format = /\.(safetensors|pt|pth|ckpt|npz)$/.exec(path)?.[1];
+  if (format === undefined) throw new CheckpointError(`${path} names no format; expected it to end in .safetensors, .pt, .pth, .ckpt or .npz`);
+  await writeAtomic(path, async (handle) => {
+    if (format === 'safetensors') {
+      await handle.write(safetensorsHeader(counted, metadata));
+      for (const [, record] of counted) await writeAll(handle, await record.read());
+      return;
+    }
+    const files = format === 'npz' ? npzFiles(counted) : torchFiles(counted);
+    await writeZip(files, new WritableStream({ write: (chunk) => writeAll(handle, chunk) }));
+  });
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at)).bytesWritten;
+}
+
 /**
  * Writes a file beside its place, syncs it to the disk and renames it, so that whatever happens there is the old file or
  * the new one, whole.
  * @throws CheckpointError where it cannot be written; the old file is intact
  */
 export async function writeFileAtomic(path: string, bytes: Uint8Array | string): Promise<void> {
+  await writeAtomic(path, (handle) => handle.writeFile(bytes));
+}
+
+/** A file that is there whole or not at all, whatever `write` does. */
+async function writeAtomic(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
   const beside = `${path}.${randomBytes(4).toString('hex')}.part`;
   try {
     const handle = await open(beside, 'wx');
     try {
-      await handle.writeFile(bytes);
+      await write(handle);
       await handle.sync();
     } finally {
       await handle.close();
@@ -92,6 +154,7 @@ export async function writeFileAtomic(path: string, bytes: Uint8Array | string):
     await rename(beside, path);
   } catch (cause) {
     await rm(beside, { force: true });
+    if (TinyFusionError.isInstance(cause)) throw cause;
     throw new CheckpointError(`${path} cannot be written: ${reason(cause)}`, { cause });
   }
   await syncFolder(dirname(path));

@@ -4,7 +4,7 @@ import type { WritableTensor } from './safetensors.js';
 import { type Source, bytesSource } from './source.js';
 import type { StateDict, TensorRecord } from './state-dict.js';
 import { contiguous } from './strides.js';
-import { openZip, writeZip } from './zip.js';
+import { type ZipFile, openZip, zipBytes } from './zip.js';
 
 /** numpy's codes of types, without the byte order. */
 const codes: Readonly<Record<string, DType>> = { f2: 'F16', f4: 'F32', f8: 'F64', i1: 'I8', i2: 'I16', i4: 'I32', i8: 'I64', u1: 'U8', u2: 'U16', u4: 'U32', u8: 'U64', b1: 'BOOL' };
@@ -94,10 +94,18 @@ function parseHeader(where: string, file: Uint8Array): NpyHeader {
  * @throws CheckpointError for types that numpy does not have
  */
 export function writeNpz(arrays: Iterable<readonly [name: string, array: WritableTensor]>, { compress = false }: { compress?: boolean } = {}): Promise<Uint8Array<ArrayBuffer>> {
-  return writeZip(Array.from(arrays, ([name, array]) => ({ name: `${name}.npy`, bytes: npy(name, array) })), { compress });
+  return zipBytes(npzFiles(Array.from(arrays, ([name, { bytes, ...rest }]) => [name, { ...rest, read: async () => bytes }] as const)), { compress });
 }
 
-function npy(name: string, { dtype, shape, bytes }: WritableTensor): Uint8Array {
+/** The files inside of an `.npz`. @throws CheckpointError as {@link writeNpz} */
+export function npzFiles(arrays: readonly (readonly [name: string, record: TensorRecord])[]): ZipFile[] {
+  return arrays.map(([name, record]) => {
+    const header = npyHeader(name, record);
+    return { name: `${name}.npy`, read: async () => concatenated(header, await record.read()) };
+  });
+}
+
+function npyHeader(name: string, { dtype, shape }: Pick<TensorRecord, 'dtype' | 'shape'>): Uint8Array {
   const code = Object.entries(codes).find(([, type]) => type === dtype)?.[0];
   if (code === undefined) throw new CheckpointError(`${name} is of type ${dtype}, which numpy does not have; convert it first`);
   const order = bytesPerValue[dtype] === 1 ? '|' : '<';
@@ -105,9 +113,12 @@ function npy(name: string, { dtype, shape, bytes }: WritableTensor): Uint8Array 
   // data begins at a multiple of 64
   const padding = (64 - ((10 + dictionary.length + 1) % 64)) % 64;
   const header = new TextEncoder().encode(`${dictionary}${' '.repeat(padding)}\n`);
-  const out = new Uint8Array(10 + header.length + bytes.length);
-  out.set([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, header.length & 255, header.length >> 8]);
-  out.set(header, 10);
-  out.set(bytes, 10 + header.length);
+  return concatenated(Uint8Array.of(0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, header.length & 255, header.length >> 8), header);
+}
+
+function concatenated(a: Uint8Array, b: Uint8Array): Uint8Array {
+  const out = new Uint8Array(a.length + b.length);
+  out.set(a);
+  out.set(b, a.length);
   return out;
 }

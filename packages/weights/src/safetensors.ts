@@ -93,31 +93,44 @@ export function writableTensor(values: Float32Array, shape: readonly number[], d
 }
 
 /**
- * A safetensors file in memory; tensors lie in the order given, the header is padded to a multiple of 8.
- * @throws CheckpointError where a tensor's bytes do not fit its type and shape
+ * The beginning of a safetensors file: everything but the tensors' bytes, which follow in the order of the list.
+ * @throws CheckpointError where a name comes twice
  */
-export function writeSafetensors(tensors: Iterable<readonly [name: string, tensor: WritableTensor]>, metadata: Iterable<readonly [string, string]> = []): Uint8Array<ArrayBuffer> {
-  const list = [...tensors];
+export function safetensorsHeader(tensors: Iterable<readonly [name: string, tensor: Pick<WritableTensor, 'dtype' | 'shape'>]>, metadata: Iterable<readonly [string, string]> = []): Uint8Array<ArrayBuffer> {
   const parts: string[] = [];
   const text = [...metadata];
   if (text.length > 0) parts.push(`"__metadata__":{${text.map(([k, v]) => `${JSON.stringify(k)}:${JSON.stringify(v)}`).join(',')}}`);
   const seen = new Set<string>();
   let at = 0;
-  for (const [name, { dtype, shape, bytes }] of list) {
+  for (const [name, { dtype, shape }] of tensors) {
     if (seen.has(name) || name === '__metadata__') throw new CheckpointError(`two tensors are called ${JSON.stringify(name)}`);
     seen.add(name);
-    const expected = shape.reduce((a, b) => a * b, bytesPerValue[dtype]);
-    if (bytes.byteLength !== expected) throw new CheckpointError(`tensor ${JSON.stringify(name)} of type ${dtype} and shape [${shape.join(', ')}] needs ${expected} bytes, got ${bytes.byteLength}`);
-    parts.push(`${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape.join(',')}],"data_offsets":[${at},${at + expected}]}`);
-    at += expected;
+    const bytes = shape.reduce((a, b) => a * b, bytesPerValue[dtype]);
+    parts.push(`${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape.join(',')}],"data_offsets":[${at},${at + bytes}]}`);
+    at += bytes;
   }
   const header = new TextEncoder().encode(`{${parts.join(',')}}`);
-  const padded = Math.ceil(header.length / 8) * 8;
-  const out = new Uint8Array(8 + padded + at);
-  new DataView(out.buffer).setBigUint64(0, BigInt(padded), true);
+  // data begins at a multiple of 8
+  const out = new Uint8Array(8 + Math.ceil(header.length / 8) * 8).fill(0x20);
+  new DataView(out.buffer).setBigUint64(0, BigInt(out.length - 8), true);
   out.set(header, 8);
-  out.fill(0x20, 8 + header.length, 8 + padded);
-  let to = 8 + padded;
+  return out;
+}
+
+/**
+ * A safetensors file in memory; tensors lie in the order given, the header is padded to a multiple of 8.
+ * @throws CheckpointError where a tensor's bytes do not fit its type and shape
+ */
+export function writeSafetensors(tensors: Iterable<readonly [name: string, tensor: WritableTensor]>, metadata: Iterable<readonly [string, string]> = []): Uint8Array<ArrayBuffer> {
+  const list = [...tensors];
+  const header = safetensorsHeader(list, metadata);
+  for (const [name, { dtype, shape, bytes }] of list) {
+    const expected = shape.reduce((a, b) => a * b, bytesPerValue[dtype]);
+    if (bytes.byteLength !== expected) throw new CheckpointError(`tensor ${JSON.stringify(name)} of type ${dtype} and shape [${shape.join(', ')}] needs ${expected} bytes, got ${bytes.byteLength}`);
+  }
+  const out = new Uint8Array(list.reduce((sum, [, { bytes }]) => sum + bytes.byteLength, header.length));
+  out.set(header);
+  let to = header.length;
   for (const [, { bytes }] of list) {
     out.set(bytes, to);
     to += bytes.byteLength;

@@ -4,7 +4,7 @@ import { PickledGlobal, PickledObject, type UnpickleOptions, unpickle } from './
 import { type Source, bytesSource } from './source.js';
 import type { StateDict, TensorRecord } from './state-dict.js';
 import type { WritableTensor } from './safetensors.js';
-import { type ZipFile, isZip, openZip, writeZip } from './zip.js';
+import { type ZipFile, isZip, openZip, zipBytes } from './zip.js';
 import { contiguous } from './strides.js';
 
 /** A PyTorch checkpoint: its tensors by dotted path, and everything else in it as plain data. */
@@ -297,18 +297,18 @@ export function weightsOf(checkpoint: StateDict, which?: string): StateDict {
  * @throws CheckpointError for types that PyTorch's storages do not have
  */
 export async function writeTorch(tensors: Iterable<readonly [name: string, tensor: WritableTensor]>): Promise<Uint8Array<ArrayBuffer>> {
-  const list = [...tensors];
-  const files: ZipFile[] = [
-    { name: 'archive/data.pkl', bytes: pickleState(list) },
-    { name: 'archive/byteorder', bytes: new TextEncoder().encode('little') },
-    ...list.map(([, { bytes }], i) => ({ name: `archive/data/${i}`, bytes })),
-    { name: 'archive/version', bytes: new TextEncoder().encode('3\n') },
-  ];
-  return writeZip(files);
+  return zipBytes(torchFiles(Array.from(tensors, ([name, { bytes, ...rest }]) => [name, { ...rest, read: async () => bytes }] as const)));
+}
+
+/** The files inside of a PyTorch checkpoint. @throws CheckpointError as {@link writeTorch} */
+export function torchFiles(tensors: readonly (readonly [name: string, record: TensorRecord])[]): ZipFile[] {
+  const text = (name: string, content: string): ZipFile => ({ name: `archive/${name}`, read: async () => new TextEncoder().encode(content) });
+  const pickle = pickleState(tensors);
+  return [{ name: 'archive/data.pkl', read: async () => pickle }, text('byteorder', 'little'), ...tensors.map(([, record], i): ZipFile => ({ name: `archive/data/${i}`, read: () => record.read() })), text('version', '3\n')];
 }
 
 /** The pickle (protocol 2) of an OrderedDict of tensors, one storage each. */
-function pickleState(tensors: readonly (readonly [string, WritableTensor])[]): Uint8Array {
+function pickleState(tensors: readonly (readonly [string, TensorRecord])[]): Uint8Array {
   const parts: Uint8Array[] = [];
   const put = (...bytes: number[]): void => void parts.push(Uint8Array.from(bytes));
   const word = (value: number): number[] => [value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24];
@@ -333,7 +333,7 @@ function pickleState(tensors: readonly (readonly [string, WritableTensor])[]): U
   put(0x80, 2);
   global('collections', 'OrderedDict');
   put(0x29, 0x52, 0x28);
-  for (const [i, [name, { dtype, shape, bytes }]] of tensors.entries()) {
+  for (const [i, [name, { dtype, shape }]] of tensors.entries()) {
     const storage = Object.entries(storageTypes).find(([, type]) => type === dtype)?.[0];
     if (storage === undefined) throw new CheckpointError(`${name} is of type ${dtype}, which PyTorch's storages do not have; convert it first`);
     const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1));
@@ -344,7 +344,7 @@ function pickleState(tensors: readonly (readonly [string, WritableTensor])[]): U
     global('torch', storage.slice('torch.'.length));
     string(String(i));
     string('cpu');
-    integer(bytes.length / bytesPerValue[dtype]);
+    integer(shape.reduce((a, b) => a * b, 1));
     put(0x74, 0x51);
     integer(0);
     tuple(shape);

@@ -12,10 +12,10 @@ export interface ZipEntry {
   readStart(length: number): Promise<Uint8Array>;
 }
 
-/** A file to put into an archive. */
+/** A file to put into an archive, whose bytes are asked for when its turn has come. */
 export interface ZipFile {
   name: string;
-  bytes: Uint8Array;
+  read(): Promise<Uint8Array>;
 }
 
 /** Whether bytes begin as a zip archive does. */
@@ -84,12 +84,25 @@ export async function openZip(source: Source): Promise<Map<string, ZipEntry>> {
   return entries;
 }
 
-/** An archive of files. @param options `compress`: default `false`, stored as they are */
-export async function writeZip(files: readonly ZipFile[], { compress = false }: { compress?: boolean } = {}): Promise<Uint8Array<ArrayBuffer>> {
-  const { Uint8ArrayReader, Uint8ArrayWriter, ZipWriter } = await zipJs();
-  const writer = new ZipWriter(new Uint8ArrayWriter());
+/** How {@link writeZip} stores files. */
+export interface WriteZipOptions {
+  /** Default `false`: as they are. */
+  compress?: boolean | undefined;
+}
+
+/** Writes an archive of files to a stream, one file at a time, and closes it. */
+export async function writeZip(files: readonly ZipFile[], to: WritableStream<Uint8Array>, { compress = false }: WriteZipOptions = {}): Promise<void> {
+  const { Uint8ArrayReader, ZipWriter } = await zipJs();
+  const writer = new ZipWriter(to);
   // a fixed date, so that the same tensors are the same file
   const options = { level: compress ? 6 : 0, lastModDate: new Date(Date.UTC(1980, 0, 1)), extendedTimestamp: false };
-  for (const { name, bytes } of files) await writer.add(name, new Uint8ArrayReader(bytes), options);
-  return (await writer.close()) as Uint8Array<ArrayBuffer>;
+  for (const { name, read } of files) await writer.add(name, new Uint8ArrayReader(await read()), options);
+  await writer.close();
+}
+
+/** {@link writeZip} into memory. */
+export async function zipBytes(files: readonly ZipFile[], options: WriteZipOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+  const [bytes] = await Promise.all([new Response(readable as ReadableStream<Uint8Array<ArrayBuffer>>).arrayBuffer(), writeZip(files, writable, options)]);
+  return new Uint8Array(bytes);
 }

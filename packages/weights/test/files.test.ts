@@ -1,0 +1,125 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { type AddressInfo } from 'node:net';
+import { mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CheckpointError, createRng } from '@tinyfusion/core';
+import { afterEach, describe, expect, it } from 'vitest';
+import { openCheckpoint, writeCheckpoint } from '../src/node.js';
+import { readCheckpoint, stateDictHash, stateDictOf, toFloat32, urlSource, weightsOf, withDtype, writableTensor, writeSafetensors } from '../src/index.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'weights-'));
+const at = (name: string): string => join(folder, name);
+const rng = createRng(0);
+const state = stateDictOf([
+  ['a.weight', { shape: [4, 5], values: rng.normal(20) }],
+  ['b', { shape: [], values: rng.normal(1) }],
+  ['c', { shape: [3], values: rng.normal(3) }],
+]);
+
+describe('writeCheckpoint', () => {
+  it.each(['x.safetensors', 'x.pt', 'x.npz'])('%s comes back to the bit, in another type rounded, and leaves nothing beside it', async (name) => {
+    const steps: number[] = [];
+    await writeCheckpoint(at(name), state, { onProgress: ({ step }) => steps.push(step) });
+    expect(steps).toEqual([1, 2, 3]);
+    {
+      await using back = await openCheckpoint(at(name));
+      expect(await stateDictHash(back)).toBe(await stateDictHash(state));
+      await writeCheckpoint(at(`half-${name}`), withDtype(back, 'F16'));
+    }
+    await using half = await openCheckpoint(at(`half-${name}`));
+    expect(half.tensors.get('c')!.dtype).toBe('F16');
+    const [got, wanted] = [await toFloat32(half.tensors.get('c')!), await toFloat32(state.tensors.get('c')!)];
+    for (const [i, v] of got.entries()) expect(Math.abs(v - wanted[i]!)).toBeLessThan(1e-3 * Math.abs(wanted[i]!));
+    expect(readdirSync(folder).filter((file) => file.endsWith('.part'))).toEqual([]);
+  });
+
+  it('leaves the old file where a tensor cannot be read, the run is cancelled, or the ending is unknown', async () => {
+    writeFileSync(at('old.pt'), 'old');
+    const broken = { ...state, tensors: new Map([...state.tensors, ['d', { dtype: 'F32', shape: [1], read: () => Promise.reject(new CheckpointError('gone')) } as const]]) };
+    await expect(writeCheckpoint(at('old.pt'), broken)).rejects.toThrow('gone');
+    await expect(writeCheckpoint(at('old.pt'), state, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CANCELLED' });
+    await expect(writeCheckpoint(at('old.bin'), state)).rejects.toThrow(/names no format; expected it to end in/);
+    expect(readFileSync(at('old.pt'), 'utf8')).toBe('old');
+    expect(readdirSync(folder).filter((file) => file.endsWith('.part'))).toEqual([]);
+  });
+});
+
+describe('a sharded checkpoint', () => {
+  it('is opened by its index, and refused where the index lies', async () => {
+    const values = rng.normal(4);
+    writeFileSync(at('m-1.safetensors'), writeSafetensors([['ema.x', writableTensor(values, [4])]]));
+    writeFileSync(at('m-2.safetensors'), writeSafetensors([['ema.y', writableTensor(values, [2, 2])]]));
+    const index = (map: object): void => writeFileSync(at('m.safetensors.index.json'), JSON.stringify({ weight_map: map }));
+    index({ 'ema.x': 'm-1.safetensors', 'ema.y': 'm-2.safetensors' });
+    {
+      await using both = await openCheckpoint(at('m.safetensors.index.json'));
+      expect([...weightsOf(both).tensors.keys()]).toEqual(['x', 'y']);
+      expect(await toFloat32(both.tensors.get('ema.y')!)).toEqual(values);
+    }
+    index({ 'ema.z': 'm-1.safetensors' });
+    await expect(openCheckpoint(at('m.safetensors.index.json'))).rejects.toThrow(/"ema\.z" is in m-1\.safetensors, where it is not/);
+    index({ x: '../secret.safetensors' });
+    await expect(openCheckpoint(at('m.safetensors.index.json'))).rejects.toThrow(/expected files beside it/);
+    writeFileSync(at('m.safetensors.index.json'), '[]');
+    await expect(openCheckpoint(at('m.safetensors.index.json'))).rejects.toThrow(/no weight_map/);
+  });
+});
+
+describe('a file on the web', () => {
+  const file = writeSafetensors([['x', writableTensor(rng.normal(5000), [5000])]]);
+  let stop: (() => void) | undefined;
+  afterEach(() => stop?.());
+
+  /** A server on the loopback address; `answer` may break an answer. */
+  async function serve(answer: (response: ServerResponse, part: Uint8Array, request: IncomingMessage) => void): Promise<string> {
+    const server = createServer((request, response) => {
+      const [, from, to] = /bytes=(\d+)-(\d+)/.exec(request.headers.range ?? '') ?? [];
+      const part = file.subarray(Number(from), Number(to) + 1);
+      response.statusCode = 206;
+      response.setHeader('content-range', `bytes ${from}-${Number(from) + part.length - 1}/${file.length}`);
+      answer(response, part, request);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    stop = () => {
+      server.closeAllConnections();
+      server.close();
+    };
+    return `http://127.0.0.1:${(server.address() as AddressInfo).port}/model.safetensors`;
+  }
+  const values = async (url: string) => toFloat32((await readCheckpoint(await urlSource(url, { timeout: 300, retries: 2 }))).tensors.get('x')!);
+
+  it('is read by ranges, also where connections break off', async () => {
+    const wanted = await toFloat32((await readCheckpoint({ name: 'x', size: file.length, read: async (o, l) => file.subarray(o, o + l) })).tensors.get('x')!);
+    let requests = 0;
+    expect(await values(await serve((response, part) => response.end(part)))).toEqual(wanted);
+    stop?.();
+    const breaking = await serve((response, part) => {
+      // every other answer ends in the middle
+      if (requests++ % 2 === 0 || part.length < 100) response.end(part);
+      else {
+        response.setHeader('content-length', part.length);
+        response.write(part.subarray(0, part.length >> 1));
+        setTimeout(() => response.destroy(), 5);
+      }
+    });
+    expect(await values(breaking)).toEqual(wanted);
+  });
+
+  it.each([
+    ['stalls', (response: ServerResponse) => void response.flushHeaders(), /nothing came for 0\.3 s/],
+    ['has no such file', (response: ServerResponse) => void response.writeHead(404).end(), /status 404/],
+    ['is out of order', (response: ServerResponse) => void response.writeHead(503).end(), /status 503/],
+    ['sends the whole file', (response: ServerResponse) => void response.writeHead(200).end(file), /whole files only/],
+    ['sends another range', (response: ServerResponse, part: Uint8Array) => void response.writeHead(206, { 'content-range': `bytes 7-9/${file.length}` }).end(part), /sent bytes from 7 where 0/],
+    ['sends too much', (response: ServerResponse) => void response.end(file), /more than the/],
+  ])('whose server %s ends in one clear error', async (_, answer, message) => {
+    const error = await values(await serve(answer)).catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect((error as Error).message).toMatch(message);
+  });
+
+  it('that nobody serves', async () => {
+    await expect(values('http://127.0.0.1:9/x.safetensors')).rejects.toThrow(/cannot be reached/);
+  });
+});
