@@ -41,7 +41,7 @@ async function run(name: string, contents: string, args: string[] = []): Promise
 }
 
 describe('programs in READMEs', () => {
-  const readmes = ['README.md', 'docs/guide/models.md', 'docs/guide/processes.md', ...readdirSync(`${root}packages`).map((name) => `packages/${name}/README.md`)];
+  const readmes = ['README.md', 'docs/guide/models.md', 'docs/guide/processes.md', 'docs/guide/checkpoints.md', 'docs/guide/evaluating.md', ...readdirSync(`${root}packages`).map((name) => `packages/${name}/README.md`)];
   it.each(readmes)(
     '%s',
     async (readme) => expect(await run(readme, firstProgram(readme))).not.toBe(''),

@@ -87,7 +87,8 @@ export class DiT extends Module {
    * @param t `[N]` timesteps in [0, 1000), fractions allowed
    * @param y `[N]` int32 labels in [0, numClasses], the last being the null class
    * @returns `[N, H, W, outChannels]`
-   * @throws ShapeError where a tensor does not fit the configuration
+   * @throws ShapeError where a tensor does not fit the configuration; ArgumentError where a label is out of range (not on
+   * WebGPU, see `embedding`)
    */
   forward(x: Float<'N H W C'>, t: tf.Tensor1D, y: tf.Tensor1D, { drop, hook, branchHook }: DiTForwardOptions = {}): Float<'N H W C'> {
     const { inputSize, patchSize, inChannels } = this.config;

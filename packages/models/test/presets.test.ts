@@ -96,6 +96,7 @@ describe('a model', () => {
     const y = tf.tensor1d([0], 'int32');
     expect(() => sit.forward(tf.zeros([1, 5, 4, 4]), tf.tensor1d([0]), y)).toThrow(/DiT\.forward: x has shape \[1, 5, 4, 4\]/);
     expect(() => sit.forward(tf.zeros([1, 4, 4, 4]), tf.tensor1d([0, 1]), y)).toThrow(/DiT\.forward: t/);
+    for (const label of [-1, 1001]) expect(() => sit.forward(tf.zeros([1, 4, 4, 4]), tf.tensor1d([0]), tf.tensor1d([label], 'int32'))).toThrow(`indices is ${label}, expected labels from 0 to 1000`);
     sit.dispose();
   });
 
