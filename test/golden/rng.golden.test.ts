@@ -26,9 +26,12 @@ for (const golden of goldenCases('rng_torch_cpu')) {
         for (const [i, call] of sequence.entries()) {
           const stored = golden.get(`out.sequence.${seed}.${i}`);
           const n = stored.values.length;
-          const range = /^randint\((\d+),(\d+)/.exec(call);
-          const got = call.startsWith('randn(') ? rng.normal(n) : call.startsWith('rand(') ? rng.uniform(n) : rng.integers(Number(range![1]), Number(range![2]), n);
-          await expectClose(call, got, stored, { absolute: 1e-5 });
+          const [, name, argument] = /^(\w+?)_?\((.*)\)$/.exec(call)!;
+          const numbers = (argument!.match(/\d+/g) ?? []).map(Number);
+          const draws: Record<string, () => ArrayLike<number>> = { randn: () => rng.normal(n), rand: () => rng.uniform(n), randint: () => rng.integers(numbers[0]!, numbers[1]!, n), randperm: () => rng.permutation(n), exponential: () => rng.exponential(n) };
+          const draw = draws[name!];
+          expect(draw, `a draw called ${call}`).toBeDefined();
+          await expectClose(call, draw!(), stored, { absolute: 1e-5 });
           rng = restoreRng(JSON.parse(JSON.stringify(rng.state()))) as typeof rng;
         }
       });

@@ -1,7 +1,8 @@
 import { CheckpointError } from '@tinyfusion/core';
-import { MODEL_KEY, type ToSafetensorsOptions, loadState, storedConfig, toSafetensors } from '@tinyfusion/nn';
+import { MODEL_KEY, type ToSafetensorsOptions, storedConfig, toSafetensors } from '@tinyfusion/nn';
 import type { StateDict } from '@tinyfusion/weights';
 import { DiT, type DiTConfig } from './dit.js';
+import { filled } from './filled.js';
 import { MAR, type MARConfig } from './mar/mar.js';
 import { SiT } from './sit.js';
 import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
@@ -57,14 +58,7 @@ export async function loadModel(state: StateDict): Promise<StoredModel> {
     if (type === undefined) storedConfig(state, 'DiT, SiT, MAR or AutoencoderKL');
     throw new CheckpointError(`the checkpoint holds ${JSON.stringify(type)}, expected one of ${Object.keys(builders).join(', ')}`);
   }
-  const model = build(state);
-  try {
-    await loadState(model, state);
-  } catch (error) {
-    model.dispose();
-    throw error;
-  }
-  return model;
+  return filled(build(state), state);
 }
 
 /** A DiT from a checkpoint of ours alone, shallow ones included. @throws CheckpointError as {@link loadModel}, and where it holds something else */

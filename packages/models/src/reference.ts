@@ -1,8 +1,8 @@
 import { CheckpointError } from '@tinyfusion/core';
-import { loadState } from '@tinyfusion/nn';
 import type { StateDict, TensorRecord } from '@tinyfusion/weights';
 import { fromDiffusersNames } from './diffusers.js';
 import type { DiTConfig } from './dit.js';
+import { filled } from './filled.js';
 import type { MARConfig } from './mar/mar.js';
 import { type ChangesOf, type ModelOf, createModel, ditConfig, marConfig, presets } from './presets.js';
 import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
@@ -19,14 +19,7 @@ import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
 export async function loadReference<Name extends string>(name: Name, state: StateDict, changes?: ChangesOf<Name>): Promise<ModelOf<Name>> {
   const isMar = /^(Tiny)?MAR-/.test(name);
   const found = isMar ? marShape(name, state) : ditShape(state);
-  const model = createModel(name, { init: 'zeros', changes: { ...found, ...changes } as ChangesOf<Name> });
-  try {
-    await loadState(model, state);
-  } catch (error) {
-    model.dispose();
-    throw error;
-  }
-  return model;
+  return filled(createModel(name, { init: 'zeros', changes: { ...found, ...changes } as ChangesOf<Name> }), state);
 }
 
 /** What a DiT's or SiT's tensors say of its configuration; nothing where they are not there. */
@@ -104,14 +97,7 @@ export async function loadReferenceAutoencoder(state: StateDict, { scalingFactor
     encoderAttentionLevels: attention('encoder.down'),
     decoderAttentionLevels: attention('decoder.up'),
   };
-  const vae = new AutoencoderKL(config, { init: 'zeros' });
-  try {
-    await loadState(vae, named);
-  } catch (error) {
-    vae.dispose();
-    throw error;
-  }
-  return vae;
+  return filled(new AutoencoderKL(config, { init: 'zeros' }), named);
 }
 
 /**
