@@ -15,31 +15,45 @@ export interface CholeskyFactor {
  */
 export function pivotedCholesky(matrix: Float64Array, dimension: number): CholeskyFactor {
   const d = dimension;
-  const rest = matrix.slice();
-  const columns: Float64Array[] = [];
-  let largest = 0;
-  for (let i = 0; i < d; i++) largest = Math.max(largest, matrix[i * d + i]!);
+  // L row by row with room for every column; only the remaining variances are updated, and columns computed in turn
+  const rows = new Float64Array(d * d);
+  const variances = Float64Array.from({ length: d }, (_, i) => matrix[i * (d + 1)]!);
+  const largest = variances.reduce((a, b) => Math.max(a, b), 0);
   const open = Array.from({ length: d }, (_, i) => i);
+  let rank = 0;
   while (open.length > 0) {
     let at = 0;
-    for (let i = 1; i < open.length; i++) if (rest[open[i]! * (d + 1)]! > rest[open[at]! * (d + 1)]!) at = i;
+    for (let i = 1; i < open.length; i++) if (variances[open[i]!]! > variances[open[at]!]!) at = i;
     const pivot = open[at]!;
-    const variance = rest[pivot * (d + 1)]!;
+    const variance = variances[pivot]!;
     if (!(variance > d * Number.EPSILON * largest)) break;
     open.splice(at, 1);
-    const column = new Float64Array(d);
     const root = Math.sqrt(variance);
-    column[pivot] = root;
-    for (const i of open) column[i] = rest[pivot * d + i]! / root;
+    rows[pivot * d + rank] = root;
     for (const i of open) {
-      const factor = column[i]!;
-      if (factor !== 0) for (let j = 0, row = i * d; j < d; j++) rest[row + j]! -= factor * column[j]!;
+      const value = (matrix[pivot * d + i]! - dot(rows, i * d, pivot * d, rank)) / root;
+      rows[i * d + rank] = value;
+      variances[i]! -= value * value;
     }
-    columns.push(column);
+    rank++;
   }
   let left = 0;
-  for (const i of open) for (const j of open) left = Math.max(left, Math.abs(rest[i * d + j]!));
-  const factor = new Float64Array(d * columns.length);
-  for (const [k, column] of columns.entries()) for (let i = 0; i < d; i++) factor[i * columns.length + k] = column[i]!;
-  return { factor, rank: columns.length, residual: left === 0 ? 0 : left / largest };
+  for (const i of open) for (const j of open) left = Math.max(left, Math.abs(matrix[i * d + j]! - dot(rows, i * d, j * d, rank)));
+  const factor = new Float64Array(d * rank);
+  for (let i = 0; i < d; i++) factor.set(rows.subarray(i * d, i * d + rank), i * rank);
+  return { factor, rank, residual: left === 0 ? 0 : left / largest };
+}
+
+/** Product of two runs of the same array. */
+function dot(values: Float64Array, p: number, q: number, length: number): number {
+  let [a, b, c, e] = [0, 0, 0, 0];
+  let i = 0;
+  for (; i + 4 <= length; i += 4) {
+    a += values[p + i]! * values[q + i]!;
+    b += values[p + i + 1]! * values[q + i + 1]!;
+    c += values[p + i + 2]! * values[q + i + 2]!;
+    e += values[p + i + 3]! * values[q + i + 3]!;
+  }
+  for (; i < length; i++) a += values[p + i]! * values[q + i]!;
+  return a + b + (c + e);
 }

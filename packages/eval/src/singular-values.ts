@@ -25,22 +25,31 @@ function bidiagonalise(a: Float64Array, m: number, n: number): { diagonal: Float
     for (let i = k; i < m; i++) left[i] = a[i * n + k]!;
     const alpha = reflector(left, k, m);
     diagonal[k] = alpha.value;
+    sums.fill(0, k + 1);
     if (alpha.tau !== 0) {
-      sums.fill(0, k + 1);
-      for (let i = k; i < m; i++) addTo(sums, a, i * n, left[i]!, k + 1, n);
-      for (let i = k; i < m; i++) addFrom(a, i * n, sums, -alpha.tau * left[i]!, k + 1, n);
+      let i = k;
+      for (; i + 2 <= m; i += 2) addTwo(sums, a, i * n, left[i]!, left[i + 1]!, k + 1, n);
+      for (; i < m; i++) addTo(sums, a, i * n, left[i]!, k + 1, n);
+      addFrom(a, k * n, sums, -alpha.tau * left[k]!, k + 1, n);
     }
-    if (k >= n - 1) continue;
     // from the right: zeros after the second entry of row k
-    for (let j = k + 1; j < n; j++) right[j] = a[k * n + j]!;
-    const beta = reflector(right, k + 1, n);
-    above[k] = beta.value;
-    if (beta.tau === 0) continue;
+    let beta = { value: 0, tau: 0 };
+    if (k < n - 1) {
+      for (let j = k + 1; j < n; j++) right[j] = a[k * n + j]!;
+      beta = reflector(right, k + 1, n);
+      above[k] = beta.value;
+    }
+    // both changes of a row while it is in the cache
     for (let i = k + 1; i < m; i++) {
-      let sum = 0;
       const row = i * n;
-      for (let j = k + 1; j < n; j++) sum += a[row + j]! * right[j]!;
-      addFrom(a, row, right, -beta.tau * sum, k + 1, n);
+      const factor = -alpha.tau * left[i]!;
+      let product = 0;
+      for (let j = k + 1; j < n; j++) {
+        const value = a[row + j]! + factor * sums[j]!;
+        a[row + j] = value;
+        product += value * right[j]!;
+      }
+      if (beta.tau !== 0) addFrom(a, row, right, -beta.tau * product, k + 1, n);
     }
   }
   return { diagonal, above };
@@ -60,6 +69,12 @@ function reflector(x: Float64Array, from: number, to: number): { value: number; 
   x[from] = first - value;
   // vᵀv = 2·norm·(norm + |first|)
   return { value, tau: 1 / (norm * (norm + Math.abs(first))) };
+}
+
+/** sums += x · row + y · the row after it */
+function addTwo(sums: Float64Array, a: Float64Array, row: number, x: number, y: number, from: number, to: number): void {
+  const next = row + to;
+  for (let j = from; j < to; j++) sums[j]! += x * a[row + j]! + y * a[next + j]!;
 }
 
 /** sums += factor · row */

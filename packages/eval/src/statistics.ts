@@ -43,10 +43,12 @@ export class FeatureStatistics {
     const mean = new Float64Array(d);
     for (let i = 0; i < rows; i++) for (let j = 0; j < d; j++) mean[j]! += features[i * d + j]!;
     for (let j = 0; j < d; j++) mean[j]! /= rows;
-    const centred = new Float64Array(d);
-    for (let i = 0; i < rows; i++) {
-      for (let j = 0; j < d; j++) centred[j] = features[i * d + j]! - mean[j]!;
-      this.#addOuter(centred, 1);
+    // some rows at a time: they stay in the cache while each row of the scatter passes once
+    for (let start = 0; start < rows; start += 32) {
+      const count = Math.min(32, rows - start);
+      const centred = new Float64Array(count * d);
+      for (let i = 0; i < count; i++) for (let j = 0; j < d; j++) centred[i * d + j] = features[(start + i) * d + j]! - mean[j]!;
+      this.#addOuters(centred, count);
     }
     this.#join(rows, mean);
   }
@@ -82,6 +84,25 @@ export class FeatureStatistics {
     this.#addOuter(delta, (this.#count * count) / total);
     for (let j = 0; j < delta.length; j++) this.#mean[j]! += delta[j]! * (count / total);
     this.#count = total;
+  }
+
+  /** scatter += Σ v vᵀ over the rows of `vs`, two at a time. */
+  #addOuters(vs: Float64Array, count: number): void {
+    const [d, scatter] = [this.dimension, this.#scatter];
+    for (let a = 0; a < d; a++) {
+      const row = a * d;
+      let i = 0;
+      for (; i + 2 <= count; i += 2) {
+        const [p, q] = [i * d, (i + 1) * d];
+        const [x, y] = [vs[p + a]!, vs[q + a]!];
+        for (let b = a; b < d; b++) scatter[row + b]! += x * vs[p + b]! + y * vs[q + b]!;
+      }
+      if (i < count) {
+        const p = i * d;
+        const x = vs[p + a]!;
+        for (let b = a; b < d; b++) scatter[row + b]! += x * vs[p + b]!;
+      }
+    }
   }
 
   /** scatter += factor · v vᵀ */
