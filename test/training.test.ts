@@ -2,7 +2,7 @@ import { createRng, restoreRng } from '@tinyfusion/core';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
 import { useBackend } from '@tinyfusion/kernels';
 import { DiT, type DiTConfig } from '@tinyfusion/models';
-import { type LatentDataset, distill, learnMasks, sampleImages, shallowCopy, train } from '@tinyfusion/recipes';
+import { type LatentDataset, chooseByBlockError, chooseByBlockInfluence, chooseBySensitivity, distill, learnMasks, sampleImages, shallowCopy, train } from '@tinyfusion/recipes';
 import { AutoencoderKL } from '@tinyfusion/models';
 import { parseSafetensors } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
@@ -82,6 +82,20 @@ describe('a run', () => {
     await once();
     expect(tf.memory().numTensors).toBe(tensors);
     expect(await values(teacher), 'the teacher is as it was').toEqual(before);
+  });
+
+  it('chooses layers by every criterion, alike for the same seed, and leaves no tensor behind', async () => {
+    const teacher = new DiT(config, { init: createRng(1) });
+    // blocks of a fresh model do nothing: give them something to do
+    for (const [name, p] of teacher.namedParameters()) if (name.includes('adaLN')) tf.tidy(() => p.assign(tf.tensor(createRng(name.length).normal(p.size).map((v) => 0.3 * v), p.shape)));
+    for (const choose of [chooseByBlockInfluence, chooseByBlockError, chooseBySensitivity]) {
+      const first = await choose(teacher, toyLatents(), { count: 2, images: 8, seed: 3 });
+      const tensors = tf.memory().numTensors;
+      expect(await choose(teacher, toyLatents(), { count: 2, images: 8, seed: 3 })).toEqual(first);
+      expect(tf.memory().numTensors).toBe(tensors);
+      expect(first.kept.length).toBe(2);
+    }
+    teacher.dispose();
   });
 
   it('leaves no tensor behind in fifty training steps', async () => {

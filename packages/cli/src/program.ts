@@ -63,7 +63,7 @@ export function program(): Command {
     .option('--weights <key>', 'with --ckpt: which weights of a training checkpoint (default: ema, then model)')
     .option('--masks <file>', 'a decision of learn-masks')
     .option('--keep <list>', 'layers to keep, e.g. 0,2,5', layers)
-    .addOption(new Option('--method <name>', 'a choice to compare with').choices(['block-influence', 'oracle', 'random']))
+    .addOption(new Option('--method <name>', 'a choice to compare with').choices(['block-influence', 'block-error', 'sensitivity', 'oracle', 'random', 'first', 'last', 'uniform']))
     .option('--count <n>', 'layers that --method keeps (default: half)', count)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--out <file>', 'the shallow checkpoint', 'shallow.safetensors')

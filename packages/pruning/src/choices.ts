@@ -31,6 +31,24 @@ export function oracle(depth: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => Math.floor((i * depth) / count));
 }
 
+/** The first `count` layers. */
+export function firstLayers(depth: number, count: number): number[] {
+  checkCount(depth, count);
+  return Array.from({ length: count }, (_, i) => i);
+}
+
+/** The last `count` layers. */
+export function lastLayers(depth: number, count: number): number[] {
+  checkCount(depth, count);
+  return Array.from({ length: count }, (_, i) => depth - count + i);
+}
+
+/** `count` layers evenly spread, the first and the last among them where there are two or more. */
+export function uniformLayers(depth: number, count: number): number[] {
+  checkCount(depth, count);
+  return Array.from({ length: count }, (_, i) => (count === 1 ? 0 : Math.round((i * (depth - 1)) / (count - 1))));
+}
+
 /**
  * Keeps the layers whose removal scores worst.
  * @param scores redundancy of each layer: the highest are removed

@@ -3,7 +3,7 @@ import { runBlocks } from '@tinyfusion/nn';
 import { stateDictOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
-import { BlockInfluence, type PruneRecord, atRandom, byIndex, leastRedundant, maskHook, oracle, pruneMetadata, pruneState, readPruneRecord, stackDepth } from '../src/index.js';
+import { BlockError, BlockInfluence, type PruneRecord, atRandom, byIndex, firstLayers, lastLayers, leastRedundant, maskHook, oracle, pruneMetadata, pruneState, readPruneRecord, sensitivities, stackDepth, uniformLayers } from '../src/index.js';
 
 describe('choices', () => {
   it('are ascending, of the asked-for number, and checked', () => {
@@ -15,6 +15,7 @@ describe('choices', () => {
     // the most similar go, the last stays
     expect(leastRedundant([0.1, 0.9, 0.5, 0.99], 2)).toEqual([0, 3]);
     expect(leastRedundant([0.1, 0.9, 0.5, 0.99], 2, { keepLast: false })).toEqual([0, 2]);
+    expect([firstLayers(6, 2), lastLayers(6, 2), uniformLayers(6, 3), uniformLayers(28, 14).length, new Set(uniformLayers(28, 19)).size]).toEqual([[0, 1], [4, 5], [0, 3, 5], 14, 19]);
     expect(() => byIndex(6, [6])).toThrow(/indices from 0 to 5/);
     expect(() => byIndex(6, [1, 1])).toThrow(/each layer once/);
     expect(() => byIndex(6, [])).toThrow(/at least one/);
@@ -72,5 +73,33 @@ describe('block influence', () => {
     expect(first).toBeCloseTo((Math.cos(0.3) + Math.cos(0.5)) / 2, 5);
     expect(second).toBeCloseTo((Math.cos(1) + Math.cos(1.2)) / 2, 5);
     expect(tf.memory().numTensors).toBe(before);
+  });
+});
+
+describe('block error and sensitivity', () => {
+  const blocks = [1.5, 1, -1, 3];
+  const x = tf.ones([2, 1, 1]) as tf.Tensor3D;
+  const run = (hook: Parameters<typeof runBlocks>[4]) => runBlocks('blocks', blocks, x, (factor, h) => tf.mul(h, factor) as tf.Tensor3D, hook);
+
+  it('measure how far a block moves its input', async () => {
+    const before = tf.memory().numTensors;
+    const error = new BlockError();
+    for (let i = 0; i < 2; i++) {
+      tf.tidy(() => void run({ hook: error.hook }));
+      error.endBatch();
+    }
+    // inputs 1, 1.5, 1.5, −1.5
+    expect(await error.errors()).toEqual([0.25, 0, 9, 9]);
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it('measure the loss without each block, and choose by it', async () => {
+    const seen: string[] = [];
+    const losses = await sensitivities(4, async (hook) => Math.abs(run({ hook }).dataSync()[0]! - 4.5), { onProgress: ({ step, total }) => seen.push(`${step}/${total}`) });
+    expect(losses).toEqual([7.5, 9, 0, 6]);
+    expect(seen).toEqual(['1/4', '2/4', '3/4', '4/4']);
+    expect(leastRedundant(losses.map((l) => -l), 2)).toEqual([1, 3]);
+    await expect(sensitivities(4, async () => Number.NaN)).rejects.toThrow(/loss without block 0 is NaN/);
+    await expect(sensitivities(4, async () => 1, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CANCELLED' });
   });
 });

@@ -5,7 +5,7 @@ import { type FeatureNetwork, Inception, classifierFeatures, loadConvClassifier 
 import { fashionMnistClassNames, loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher } from '@tinyfusion/fashion-mnist';
 import { type AutoencoderKL, type DiT, loadAutoencoderKL, loadDiT, loadReference, loadReferenceAutoencoder, presets, saveModel } from '@tinyfusion/models';
 import { toSafetensors } from '@tinyfusion/nn';
-import { type PruneRecord, atRandom, byIndex, oracle, pruneMetadata, readPruneRecord } from '@tinyfusion/pruning';
+import { type PruneRecord, atRandom, byIndex, firstLayers, lastLayers, oracle, pruneMetadata, readPruneRecord, uniformLayers } from '@tinyfusion/pruning';
 import { parseGroups } from '@tinyfusion/sampler';
 import { type StateDict, stateDictHash, weightsOf } from '@tinyfusion/weights';
 import { loadSafetensors, openCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
@@ -20,7 +20,7 @@ import { cropCentre } from './images.js';
 import { type LatentDataset, encodeDataset } from './latents.js';
 import { learnMasks } from './learn-masks.js';
 import { gridPng } from './png.js';
-import { chooseByBlockInfluence, shallowCopy } from './prune.js';
+import { chooseByBlockError, chooseByBlockInfluence, chooseBySensitivity, shallowCopy } from './prune.js';
 import { breathe } from './loop.js';
 import { sampleImages } from './sample.js';
 import { type Solver, sampleReference } from './sample-reference.js';
@@ -117,7 +117,7 @@ export interface PruneJob {
   model?: string;
   masks?: string;
   keep?: number[];
-  method?: 'block-influence' | 'oracle' | 'random';
+  method?: 'block-influence' | 'block-error' | 'sensitivity' | 'oracle' | 'random' | 'first' | 'last' | 'uniform';
   /** A file to cut as it is, in place of a model. */
   ckpt?: string;
   stack?: string;
@@ -142,13 +142,35 @@ export async function pruneJob(job: PruneJob, context: JobContext): Promise<void
     if (own.sha256 !== teacher.sha256) throw new CheckpointError(`${job.masks} was learned for ${own.name} (${own.sha256.slice(0, 12)}…), this model is ${name} (${teacher.sha256.slice(0, 12)}…); learn masks for this model`);
     choice = { kept, criterion: 'learned', groups, confidence };
   } else if (job.keep !== undefined) choice = { kept: byIndex(depth, job.keep), criterion: 'index' };
-  else if (job.method === 'oracle') choice = { kept: oracle(depth, count), criterion: 'oracle' };
-  else if (job.method === 'random') choice = { kept: atRandom(depth, count, createRng(job.seed)), criterion: 'random' };
-  else choice = { kept: (await chooseByBlockInfluence(model, await embeddedLatents(1000, context), { count, seed: job.seed, ...context })).kept, criterion: 'block influence' };
+  else choice = await choose(job.method!, model, { count, seed: job.seed, ...context });
   const student = await shallowCopy(model, choice.kept);
   const record: PruneRecord = { version: 1, stack: 'blocks', depth, teacher, seed: job.seed, command: context.command, ...choice, ...(from === undefined ? {} : { from }) };
   await write(job.out, await saveModel(student, { metadata: [pruneMetadata(record)] }));
   console.log(`kept ${choice.kept.join(',')} of ${depth} layers: ${(student.parameterCount() / 1e6).toFixed(2)} M of ${(model.parameterCount() / 1e6).toFixed(2)} M parameters`);
+}
+
+/** A choice by one of the criteria to compare with. */
+async function choose(method: NonNullable<PruneJob['method']>, model: DiT, options: { count: number; seed: number } & LongTaskOptions): Promise<{ kept: number[]; criterion: string }> {
+  const [depth, { count, seed }] = [model.blocks.length, options];
+  const measured = async (criterion: string, by: typeof chooseByBlockInfluence | typeof chooseByBlockError | typeof chooseBySensitivity) => ({ kept: (await by(model, await embeddedLatents(1000, options), options)).kept, criterion });
+  switch (method) {
+    case 'block-influence':
+      return measured('block influence', chooseByBlockInfluence);
+    case 'block-error':
+      return measured('block error', chooseByBlockError);
+    case 'sensitivity':
+      return measured('sensitivity', chooseBySensitivity);
+    case 'random':
+      return { kept: atRandom(depth, count, createRng(seed)), criterion: 'random' };
+    case 'oracle':
+      return { kept: oracle(depth, count), criterion: 'oracle' };
+    case 'first':
+      return { kept: firstLayers(depth, count), criterion: 'first' };
+    case 'last':
+      return { kept: lastLayers(depth, count), criterion: 'last' };
+    case 'uniform':
+      return { kept: uniformLayers(depth, count), criterion: 'uniform' };
+  }
 }
 
 async function readDecision(path: string, depth: number): Promise<StoredDecision> {

@@ -2,12 +2,12 @@ import { type LongTaskOptions, createRng, throwIfCancelled } from '@tinyfusion/c
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
 import { type DiT, withDepths } from '@tinyfusion/models';
 import { loadState, readState } from '@tinyfusion/nn';
-import { BlockInfluence, leastRedundant, pruneState } from '@tinyfusion/pruning';
+import { BlockError, BlockInfluence, leastRedundant, pruneState, sensitivities } from '@tinyfusion/pruning';
 import { type StateDict, stateDictOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
-import type { LatentDataset } from './latents.js';
+import type { LatentBatch, LatentDataset } from './latents.js';
 import { breathe } from './loop.js';
-import type { Prunable } from './objective.js';
+import { type Prunable, type TrainingDraw, objectiveOf } from './objective.js';
 import { keptByStack } from './stacks.js';
 
 /** A new model with only the kept layers of the teacher, counted over all its stacks, with the teacher's weights. */
@@ -57,5 +57,62 @@ export async function chooseByBlockInfluence(teacher: DiT, data: LatentDataset, 
     return { kept: leastRedundant(similarities, count), similarities };
   } finally {
     influence.dispose();
+  }
+}
+
+/** Flux-Lite's choice: keeps the blocks that move their input most, over noisy latents as in training. */
+export async function chooseByBlockError(teacher: DiT, data: LatentDataset, { count, images = 128, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; errors: number[] }> {
+  const error = new BlockError();
+  try {
+    await overBatches(teacher, data, { images, seed }, (draw, seen) => {
+      throwIfCancelled(signal, 'block error');
+      tf.tidy(() => void draw().forward(teacher, { hook: error.hook }));
+      error.endBatch();
+      onProgress?.({ task: 'block error', step: seen, total: images, unit: 'image' });
+    });
+    const errors = await error.errors();
+    return { kept: leastRedundant(errors.map((e) => -e), count, { keepLast: false }), errors };
+  } finally {
+    error.dispose();
+  }
+}
+
+/** The sensitivity choice: keeps the blocks without which the training loss is highest, each left out alone. */
+export async function chooseBySensitivity(teacher: DiT, data: LatentDataset, { count, images = 128, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; losses: number[] }> {
+  const losses = await sensitivities(
+    teacher.blocks.length,
+    async (hook) => {
+      let [sum, batches] = [0, 0];
+      await overBatches(teacher, data, { images, seed }, async (draw) => {
+        const loss = tf.tidy(() => {
+          const drawn = draw();
+          return tf.mean(drawn.terms(drawn.forward(teacher, { hook })).loss) as tf.Scalar;
+        });
+        sum += (await loss.data())[0]!;
+        batches += 1;
+        loss.dispose();
+      });
+      return sum / batches;
+    },
+    { signal, onProgress },
+  );
+  return { kept: leastRedundant(losses.map((l) => -l), count, { keepLast: false }), losses };
+}
+
+/** The same training draws for every run with the same seed, in batches of at most 16; `draw` is called once, in a tidy. */
+async function overBatches(model: DiT, data: LatentDataset, { images, seed }: { images: number; seed: number }, each: (draw: () => TrainingDraw<DiT>, seen: number) => void | Promise<void>): Promise<void> {
+  const size = Math.min(16, images);
+  const rng = createRng(seed);
+  const batches = data.batches(size, rng.split('data'));
+  const draws = rng.split('noise');
+  const objective = objectiveOf(model);
+  for (let seen = 0; seen < images; seen += size) {
+    const batch: LatentBatch = batches.next();
+    try {
+      await each(() => objective.draw(model, batch, draws), Math.min(images, seen + size));
+    } finally {
+      tf.dispose([batch.latents, batch.labels]);
+    }
+    await breathe();
   }
 }
