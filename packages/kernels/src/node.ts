@@ -3,6 +3,7 @@
  * @packageDocumentation
  */
 import { existsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 
 /** Outcome of {@link installWebGPU}. */
 export interface WebGPUInstallation {
@@ -19,6 +20,8 @@ export async function installWebGPU(): Promise<WebGPUInstallation> {
   if (typeof navigator !== 'undefined' && 'gpu' in navigator) return { installed: true, why: 'this runtime has WebGPU' };
   // Dawn would print a warning of its own to the terminal
   if (process.platform === 'linux' && !hasVulkanLoader()) return { installed: false, why: 'there is no Vulkan loader (Debian: apt-get install libvulkan1, and a driver)' };
+  // Vulkan drivers complain on the terminal, as errors, where a session has no runtime folder: in containers, over ssh
+  if (process.platform === 'linux') process.env['XDG_RUNTIME_DIR'] ??= tmpdir();
   try {
     const { create, globals } = await import('webgpu');
     Object.assign(globalThis, globals);
