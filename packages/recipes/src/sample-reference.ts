@@ -21,8 +21,9 @@ export interface SampleReferenceOptions extends LongTaskOptions {
   /** Strength of guidance. Default 4, as DiT's and SiT's `sample.py`; 1 is none. */
   guidance?: number;
   /**
-   * The stream of all noise. With `torchCpu` or `torchCuda` everything is drawn as the reference draws it, in PyTorch's
-   * layout and for the second, ignored half of guided batches too, so that a seed means the same picture.
+   * The stream of all noise. With `torchCpu` or `torchCuda`, DiT and SiT draw as the reference draws, in PyTorch's layout
+   * and for the second, ignored half of guided batches too, so that a seed means the same picture. MAR's reference takes
+   * its orders from numpy, which `sampleMAR` can be given.
    */
   rng: Rng;
 }
