@@ -6,5 +6,6 @@ export * from './mar/index.js';
 export { createModel, ditConfig, marConfig, presets, type ChangesOf, type ModelOf } from './presets.js';
 export { loadReference, loadReferenceAutoencoder, recognise } from './reference.js';
 export { SiT } from './sit.js';
+export { decodeTiled, type DecodeTiledOptions, type Decoder } from './tiled.js';
 export { Attention, Mlp, ViTBlock, type MlpOptions, type ViTBlockOptions } from './transformer.js';
 export { AutoencoderKL, posteriorKL, samplePosterior, type AutoencoderConfig } from './vae.js';
