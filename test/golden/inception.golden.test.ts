@@ -4,6 +4,9 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { formulaState } from './formula-weights.js';
 import { expectClose, goldenCases, useGoldenBackend } from './harness.js';
 
+/** A software WebGPU adapter takes minutes for a pass. */
+const LONG = 900_000;
+
 let net: Inception | undefined;
 beforeAll(useGoldenBackend);
 
@@ -35,11 +38,11 @@ for (const golden of goldenCases('inception_')) {
       tf.dispose([...blocks.values(), out as never]);
       const other = net.forward(x, { preprocessing: 'pytorch-fid' });
       for (const size of [64, 192, 768, 2048] as const) await expectClose(`pytorch-fid ${size}`, other[size], golden.get(`out.pytorch_fid.${size}`), tolerance);
-    });
+    }, LONG);
 
     it('resizes as TensorFlow 1 did', async () => {
       const resized = tf.tidy(() => tf.transpose(tf.gather(tf.gather(tf.add(tf.mul(prepareImages(images(), 'tensorflow'), 128), 128), tf.tensor1d([0, 1, 149, 298], 'int32'), 1), tf.tensor1d(Array.from({ length: 23 }, (_, i) => 13 * i), 'int32'), 2), [0, 3, 1, 2]));
       await expectClose('rows', resized, golden.get('out.resized_rows'), tolerance);
-    });
+    }, LONG);
   });
 }
