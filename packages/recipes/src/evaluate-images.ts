@@ -79,7 +79,7 @@ export async function evaluateImages(net: Inception, reference: ImageSet, sample
   const mean = fake.scores.reduce((a, b) => a + b, 0) / fake.scores.length;
   const warnings = [...fid.warnings];
   if (fake.count < 50_000) warnings.push(`${fake.count} samples: papers measure 50,000, and FID falls with their number`);
-  const [, a, b] = [0, reference.images.shape, samples.images.shape];
+  const [a, b] = [reference.images.shape, samples.images.shape];
   if (a[1] !== b[1] || a[2] !== b[2]) warnings.push(`images of ${b[1]} × ${b[2]} against references of ${a[1]} × ${a[2]}: both are resized to 299 × 299, and differ by that too`);
   return {
     inceptionScore: mean,

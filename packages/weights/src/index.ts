@@ -5,6 +5,7 @@ export { stateDictHash, stateDictOf, toFloat32, toFloat64, type StateDict, type 
 export { withDtype } from './convert.js';
 export { readCheckpoint } from './checkpoint.js';
 export { parseNpz, readNpy, readNpz, writeNpz } from './numpy.js';
-export { parseTorch, readTorch, weightsOf, writeTorch, type TorchCheckpoint } from './torch.js';
+export { parseTorch, readTorch, weightsOf, type TorchCheckpoint } from './torch.js';
+export { writeTorch } from './torch-writer.js';
 export { readShardedSafetensors } from './sharded.js';
 export { urlSource, type UrlSourceOptions } from './url-source.js';

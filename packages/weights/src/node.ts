@@ -12,7 +12,7 @@ import { readSafetensors, safetensorsHeader } from './safetensors.js';
 import { readShardedSafetensors } from './sharded.js';
 import type { Source } from './source.js';
 import type { StateDict, TensorRecord } from './state-dict.js';
-import { torchFiles } from './torch.js';
+import { torchFiles } from './torch-writer.js';
 import { writeZip } from './zip.js';
 
 /** A file as a source. Close it when its tensors have been read. */

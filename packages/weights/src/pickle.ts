@@ -19,6 +19,9 @@ export class PickledGlobal {
   constructor(readonly name: string) {}
 }
 
+/** The bytes end before the pickle does. */
+export class PickleEnd extends CheckpointError {}
+
 /** What {@link unpickle} needs to know of the file around the pickle. */
 export interface UnpickleOptions {
   /** Where the pickle comes from, for messages. */
@@ -44,7 +47,8 @@ export function unpickle(bytes: Uint8Array, start: number, { source, allowed, pe
     throw new CheckpointError(`${source}: the pickle is damaged at byte ${at}: ${what}`);
   };
   const skip = (length: number): number => {
-    if (!(length >= 0 && at + length <= bytes.length)) fail(`${length} bytes were expected, ${bytes.length - at} follow`);
+    if (!(length >= 0)) fail(`a length of ${length}`);
+    if (at + length > bytes.length) throw new PickleEnd(`${source}: the pickle is cut off at byte ${at}: ${length} bytes were expected, ${bytes.length - at} follow`);
     at += length;
     return at - length;
   };
@@ -54,7 +58,7 @@ export function unpickle(bytes: Uint8Array, start: number, { source, allowed, pe
   };
   const line = (): string => {
     const end = bytes.indexOf(0x0a, at);
-    if (end < 0) fail('a line has no end');
+    if (end < 0) throw new PickleEnd(`${source}: the pickle is cut off at byte ${at}: a line has no end`);
     const value = text(end - at);
     at += 1;
     return value;

@@ -1,10 +1,9 @@
 import { CheckpointError } from '@tinyfusion/core';
 import { type DType, bytesPerValue } from './dtype.js';
-import { PickledGlobal, PickledObject, type UnpickleOptions, unpickle } from './pickle.js';
+import { PickleEnd, PickledGlobal, PickledObject, type UnpickleOptions, unpickle } from './pickle.js';
 import { type Source, bytesSource } from './source.js';
 import type { StateDict, TensorRecord } from './state-dict.js';
-import type { WritableTensor } from './safetensors.js';
-import { type ZipFile, isZip, openZip, zipBytes } from './zip.js';
+import { isZip, openZip } from './zip.js';
 import { contiguous } from './strides.js';
 
 /** A PyTorch checkpoint: its tensors by dotted path, and everything else in it as plain data. */
@@ -14,7 +13,7 @@ export interface TorchCheckpoint extends StateDict {
 }
 
 /** Types of storages, by PyTorch's names. */
-const storageTypes: Readonly<Record<string, DType>> = {
+export const storageTypes: Readonly<Record<string, DType>> = {
   'torch.FloatStorage': 'F32',
   'torch.DoubleStorage': 'F64',
   'torch.HalfStorage': 'F16',
@@ -139,10 +138,22 @@ const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn;
 async function readLegacyFormat(source: Source): Promise<TorchCheckpoint> {
   const { name, size } = source;
   // pickles come first and are small, storages follow; read on until the pickles end
-  const refuse = (what: string, cause?: unknown) => new CheckpointError(`${name} is no PyTorch checkpoint: ${what}`, { cause });
   const first = await source.read(0, Math.min(size, 64));
-  if (first[0] !== 0x80) throw refuse(`it begins with ${JSON.stringify(new TextDecoder('latin1').decode(first.subarray(0, 12)))}`);
-  const head = await source.read(0, Math.min(size, LARGEST_PICKLE));
+  if (first[0] !== 0x80) throw new CheckpointError(`${name} is no PyTorch checkpoint: it begins with ${JSON.stringify(new TextDecoder('latin1').decode(first.subarray(0, 12)))}`);
+  for (let length = Math.min(size, 2 ** 20); ; length = Math.min(size, 8 * length)) {
+    try {
+      return await readLegacyPart(source, await source.read(0, length));
+    } catch (error) {
+      // the pickles go on beyond what was read: read more, as long as there is more
+      if (!(error instanceof PickleEnd) || length >= Math.min(size, LARGEST_PICKLE)) throw error;
+    }
+  }
+}
+
+/** A checkpoint of the old format, given as much of its beginning as holds the pickles. */
+async function readLegacyPart(source: Source, head: Uint8Array): Promise<TorchCheckpoint> {
+  const { name, size } = source;
+  const refuse = (what: string) => new CheckpointError(`${name} is no PyTorch checkpoint: ${what}`);
   const seen = options(name);
   const magic = unpickle(head, 0, seen);
   if (magic.value !== LEGACY_MAGIC) throw refuse('it is a pickle of something else');
@@ -289,76 +300,4 @@ export function weightsOf(checkpoint: StateDict, which?: string): StateDict {
     if (tensors.size > 0) return { tensors, metadata: checkpoint.metadata };
   }
   return checkpoint;
-}
-
-/**
- * A state dict as a PyTorch checkpoint in the zip format, which `torch.load(…, weights_only=True)` reads as an
- * `OrderedDict` of tensors.
- * @throws CheckpointError for types that PyTorch's storages do not have
- */
-export async function writeTorch(tensors: Iterable<readonly [name: string, tensor: WritableTensor]>): Promise<Uint8Array<ArrayBuffer>> {
-  return zipBytes(torchFiles(Array.from(tensors, ([name, { bytes, ...rest }]) => [name, { ...rest, read: async () => bytes }] as const)));
-}
-
-/** The files inside of a PyTorch checkpoint. @throws CheckpointError as {@link writeTorch} */
-export function torchFiles(tensors: readonly (readonly [name: string, record: TensorRecord])[]): ZipFile[] {
-  const text = (name: string, content: string): ZipFile => ({ name: `archive/${name}`, read: async () => new TextEncoder().encode(content) });
-  const pickle = pickleState(tensors);
-  return [{ name: 'archive/data.pkl', read: async () => pickle }, text('byteorder', 'little'), ...tensors.map(([, record], i): ZipFile => ({ name: `archive/data/${i}`, read: () => record.read() })), text('version', '3\n')];
-}
-
-/** The pickle (protocol 2) of an OrderedDict of tensors, one storage each. */
-function pickleState(tensors: readonly (readonly [string, TensorRecord])[]): Uint8Array {
-  const parts: Uint8Array[] = [];
-  const put = (...bytes: number[]): void => void parts.push(Uint8Array.from(bytes));
-  const word = (value: number): number[] => [value & 255, (value >>> 8) & 255, (value >>> 16) & 255, value >>> 24];
-  const global = (module: string, name: string): void => void parts.push(new TextEncoder().encode(`c${module}\n${name}\n`));
-  const string = (value: string): void => {
-    const bytes = new TextEncoder().encode(value);
-    put(0x58, ...word(bytes.length));
-    parts.push(bytes);
-  };
-  const integer = (value: number): void => {
-    if (value < 2 ** 31) return put(0x4a, ...word(value));
-    const bytes = [];
-    for (let rest = BigInt(value); rest > 0n; rest >>= 8n) bytes.push(Number(rest & 255n));
-    if (bytes.at(-1)! & 0x80) bytes.push(0);
-    put(0x8a, bytes.length, ...bytes);
-  };
-  const tuple = (values: readonly number[]): void => {
-    put(0x28);
-    for (const v of values) integer(v);
-    put(0x74);
-  };
-  put(0x80, 2);
-  global('collections', 'OrderedDict');
-  put(0x29, 0x52, 0x28);
-  for (const [i, [name, { dtype, shape }]] of tensors.entries()) {
-    const storage = Object.entries(storageTypes).find(([, type]) => type === dtype)?.[0];
-    if (storage === undefined) throw new CheckpointError(`${name} is of type ${dtype}, which PyTorch's storages do not have; convert it first`);
-    const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1));
-    string(name);
-    global('torch._utils', '_rebuild_tensor_v2');
-    put(0x28, 0x28);
-    string('storage');
-    global('torch', storage.slice('torch.'.length));
-    string(String(i));
-    string('cpu');
-    integer(shape.reduce((a, b) => a * b, 1));
-    put(0x74, 0x51);
-    integer(0);
-    tuple(shape);
-    tuple(strides);
-    put(0x89);
-    global('collections', 'OrderedDict');
-    put(0x29, 0x52, 0x74, 0x52);
-  }
-  put(0x75, 0x2e);
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }

@@ -28,6 +28,16 @@ describe('files written by others', () => {
   });
 });
 
+it('reads on where the pickles of an old file are longer than what was read first, and says where they are cut off', async () => {
+  const long = 2 ** 21;
+  const magic = [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e];
+  const name = Uint8Array.from([0x80, 2, 0x7d, 0x58, long & 255, (long >> 8) & 255, (long >> 16) & 255, 0, ...new Uint8Array(long).fill(0x61), 0x4b, 7, 0x73, 0x2e]);
+  const file = Uint8Array.from([...magic, 0x80, 2, 0x4d, 0xe9, 3, 0x2e, 0x80, 2, 0x7d, 0x2e, ...name, 0x80, 2, 0x5d, 0x2e]);
+  const { extra } = await parseTorch(file, 'old.pt');
+  expect(Object.entries(extra as object)).toEqual([['a'.repeat(long), 7]]);
+  await expect(parseTorch(file.subarray(0, long), 'old.pt')).rejects.toThrow(/old\.pt: the pickle is cut off/);
+});
+
 const values = createRng(0).normal(12);
 const tensors = [
   ['fc.weight', writableTensor(values, [3, 4])],
