@@ -1,6 +1,8 @@
 // Matrix products: 4×8 register tiles, B packed in panels of 8 columns and KC rows. Strides are in floats.
 // Nothing here owns memory: the module works on tfjs's heap, scratch is handed in, and there is no static data.
 
+import { expandRow } from './packed';
+
 const KC: i32 = 384;
 
 // @ts-ignore: decorator
@@ -131,6 +133,29 @@ function tile(a0: usize, a1: usize, a2: usize, a3: usize, cas: usize, panel: usi
   v128.store(c, c31, 16);
 }
 
+/** C (+)= A · the packed panel, for `columns` (up to 8) columns of C. `edge`: 128 bytes. */
+function timesPanel(a: usize, rowBytes: usize, columnBytes: usize, panel: usize, edge: usize, kc: i32, c: usize, ldcBytes: usize, m: i32, columns: i32, onTop: bool): void {
+  for (let i: i32 = 0; i < m; i += 4) {
+    const rows = min(4, m - i);
+    const a0 = a + <usize>i * rowBytes;
+    const a1 = rows > 1 ? a0 + rowBytes : a0;
+    const a2 = rows > 2 ? a1 + rowBytes : a0;
+    const a3 = rows > 3 ? a2 + rowBytes : a0;
+    const at = c + <usize>i * ldcBytes;
+    if (rows == 4 && columns == 8) tile(a0, a1, a2, a3, columnBytes, panel, kc, at, ldcBytes, onTop);
+    else {
+      tile(a0, a1, a2, a3, columnBytes, panel, kc, edge, 32, false);
+      for (let r: i32 = 0; r < rows; ++r) {
+        for (let q: i32 = 0; q < columns; ++q) {
+          const to = at + <usize>r * ldcBytes + (<usize>q << 2);
+          const value = load<f32>(edge + (<usize>(8 * r + q) << 2));
+          store<f32>(to, onTop ? load<f32>(to) + value : value);
+        }
+      }
+    }
+  }
+}
+
 /**
  * C (+)= A · op(B) with A's element (i, k) at a[i·ras + k·cas], B's (k, j) at tb ? b[j·ldb + k] : b[k·ldb + j] and C's
  * rows ldc apart. `scratch`: 12,416 bytes, aligned to 16.
@@ -150,25 +175,7 @@ export function gemm(a: usize, ras: i32, cas: i32, b: usize, ldb: i32, tb: bool,
     for (let j: i32 = 0; j < n; j += 8) {
       const columns = min(8, n - j);
       pack(b, ldb, tb, k0, kc, j, columns, scratch);
-      for (let i: i32 = 0; i < m; i += 4) {
-        const rows = min(4, m - i);
-        const a0 = a + <usize>i * rowBytes + <usize>k0 * columnBytes;
-        const a1 = rows > 1 ? a0 + rowBytes : a0;
-        const a2 = rows > 2 ? a1 + rowBytes : a0;
-        const a3 = rows > 3 ? a2 + rowBytes : a0;
-        const at = c + <usize>i * ldcBytes + (<usize>j << 2);
-        if (rows == 4 && columns == 8) tile(a0, a1, a2, a3, columnBytes, scratch, kc, at, ldcBytes, onTop);
-        else {
-          tile(a0, a1, a2, a3, columnBytes, scratch, kc, edge, 32, false);
-          for (let r: i32 = 0; r < rows; ++r) {
-            for (let q: i32 = 0; q < columns; ++q) {
-              const to = at + <usize>r * ldcBytes + (<usize>q << 2);
-              const value = load<f32>(edge + (<usize>(8 * r + q) << 2));
-              store<f32>(to, onTop ? load<f32>(to) + value : value);
-            }
-          }
-        }
-      }
+      timesPanel(a + <usize>k0 * columnBytes, rowBytes, columnBytes, scratch, edge, kc, c + (<usize>j << 2), ldcBytes, m, columns, onTop);
     }
   }
 }
@@ -180,6 +187,29 @@ export function batchedGemm(batch: i32, a: usize, strideA: i32, ta: bool, b: usi
     a += <usize>strideA << 2;
     b += <usize>strideB << 2;
     c += <usize>(m * n) << 2;
+  }
+}
+
+/**
+ * C (+)= A · Wᵀ for weights W `[n, k]` held as float16 or scaled bytes (see packed.ts), expanded eight rows at a time.
+ * A and C are plain. `scratch`: gemm's, then 12,288 bytes.
+ */
+export function packedGemm(a: usize, words: usize, rowWords: i32, bits: i32, scale: usize, c: usize, m: i32, n: i32, k: i32, accumulate: bool, scratch: usize): void {
+  const edge = scratch + (<usize>(KC * 8) << 2);
+  const expanded = scratch + 12_416;
+  for (let k0: i32 = 0; k0 < k; k0 += KC) {
+    const kc = min(KC, k - k0);
+    const onTop = accumulate || k0 > 0;
+    for (let j: i32 = 0; j < n; j += 8) {
+      const columns = min(8, n - j);
+      for (let r: i32 = 0; r < columns; ++r) {
+        // KC is a multiple of four: a part of a row begins at a word
+        const from = words + (<usize>((j + r) * rowWords) << 2) + ((<usize>k0 * <usize>bits) >> 3);
+        expandRow(from, bits, bits == 8 ? load<f32>(scale + (<usize>(j + r) << 2)) : 1, expanded + (<usize>(r * KC) << 2), kc);
+      }
+      pack(expanded, KC, true, 0, kc, 0, columns, scratch);
+      timesPanel(a + (<usize>k0 << 2), <usize>k << 2, 4, scratch, edge, kc, c + (<usize>j << 2), <usize>n << 2, m, columns, onTop);
+    }
   }
 }
 

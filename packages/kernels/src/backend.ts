@@ -1,6 +1,7 @@
 import { ArgumentError, BackendError } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { installWasmKernels } from './wasm.js';
+import { installWebgpuKernels } from './webgpu.js';
 
 /** Backends that {@link useBackend} can start. */
 export type BackendName = 'webgpu' | 'wasm' | 'cpu';
@@ -56,6 +57,7 @@ async function start(name: BackendName, acceptSoftware: boolean): Promise<string
     // setBackend answers false and leaves another backend in place where a backend fails
     if (!(await tf.setBackend(name)) || tf.getBackend() !== name) return 'tfjs could not initialise it';
     if (name === 'wasm') await installWasmKernels();
+    if (name === 'webgpu') installWebgpuKernels();
     return undefined;
   } catch (error) {
     return error instanceof Error ? error.message.split('\n')[0]! : String(error);

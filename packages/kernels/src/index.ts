@@ -8,6 +8,7 @@ export { gatedAdd } from './gated-add.js';
 export { linear } from './linear.js';
 export { groupNorm, layerNorm, modulatedNorm, type GroupNormOptions, type NormOptions } from './norm.js';
 export { defineOp, type Attributes, type Inputs, type OpSpec, type RunKernel } from './op.js';
+export { packedLinear, unpackWeight, wordsPerRow, type PackedDtype, type PackedWeight } from './packed-linear.js';
 export { preciseTanh, sineCosine } from './precise.js';
 export { placeRows, takeRows } from './rows.js';
 export { axes, type Float } from './shape.js';

@@ -13,6 +13,7 @@ import { CONV2D, CONV2D_GRAD_INPUT, CONV2D_GRAD_WEIGHT } from './conv2d.js';
 import { GATED_ADD, GATED_ADD_GRAD } from './gated-add.js';
 import { LINEAR, SUM_ROWS } from './linear.js';
 import { GROUP_NORM, GROUP_NORM_GRAD, NORM, NORM_GRAD } from './norm.js';
+import { PACKED_LINEAR, UNPACK_WEIGHT } from './packed-linear.js';
 import { SUM_OF_SQUARES } from './sum-of-squares.js';
 import { wasmBinary } from './wasm-binary.generated.js';
 
@@ -163,6 +164,22 @@ const kernels: Readonly<Record<string, (call: Call) => tf.TensorInfo | tf.Tensor
     if (call.inputs['bias'] !== undefined) call.lib['fillRows']!(call.at('bias'), call.at(y), rows, n);
     call.lib['gemm']!(call.at('x'), k, 1, call.at('weight'), k, 1, call.at(y), n, rows, n, k, call.inputs['bias'] === undefined ? 0 : 1, work);
     return y;
+  },
+  [PACKED_LINEAR]: (call) => {
+    const [rows, k] = call.shape('x') as [number, number];
+    const [n, rowWords] = call.shape('words') as [number, number];
+    const y = call.output([rows, n]);
+    const work = call.scratch(3072);
+    if (call.inputs['bias'] !== undefined) call.lib['fillRows']!(call.at('bias'), call.at(y), rows, n);
+    call.lib['packedGemm']!(call.at('x'), call.at('words'), rowWords, call.number('bits'), call.at('scale'), call.at(y), rows, n, k, call.inputs['bias'] === undefined ? 0 : 1, work);
+    return y;
+  },
+  [UNPACK_WEIGHT]: (call) => {
+    const [rows, rowWords] = call.shape('words') as [number, number];
+    const k = call.number('inFeatures');
+    const weight = call.output([rows, k]);
+    call.lib['expandRows']!(call.at('words'), rowWords, call.number('bits'), call.at('scale'), call.at(weight), rows, k);
+    return weight;
   },
   [SUM_ROWS]: (call) => {
     const [rows, n] = call.shape('x') as [number, number];

@@ -1,7 +1,7 @@
 // Operations with random inputs of even and odd shapes, for comparing backends.
 import { createRng } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, conv2d, embedding, gatedAdd, gelu, groupNorm, layerNorm, linear, modulatedNorm, selfAttention, silu } from '../src/index.js';
+import { attention, conv2d, embedding, gatedAdd, gelu, groupNorm, layerNorm, linear, modulatedNorm, packedLinear, type PackedDtype, selfAttention, silu, unpackWeight, wordsPerRow } from '../src/index.js';
 
 const rng = createRng(1);
 export const draw = (shape: number[]): Float32Array => rng.normal(shape.reduce((a, b) => a * b, 1));
@@ -13,8 +13,25 @@ export interface Case {
   run(inputs: tf.Tensor[]): tf.Tensor;
 }
 
+/** A packed weight of random bits; float16's are finite. */
+function packed(outputs: number, inFeatures: number, dtype: PackedDtype) {
+  const size = outputs * wordsPerRow(inFeatures, dtype);
+  const bits = Int32Array.from(rng.integers(0, 2 ** 31, size), (word, i) => ((i % 2 === 0 ? word : ~word) & (dtype === 'F16' ? 0xbfff_bfff : -1)) | 0);
+  const scale = rng.uniform(outputs);
+  return () => ({ dtype, inFeatures, words: tf.tensor2d(bits, [outputs, size / outputs], 'int32'), ...(dtype === 'I8' ? { scale: tf.tensor1d(scale) } : {}) });
+}
+
+const packings = ([['F16', 7, 5, 3], ['F16', 33, 9, 401], ['F16', 4, 70, 40], ['I8', 7, 5, 3], ['I8', 33, 9, 401], ['I8', 20, 70, 40]] as const).flatMap(([dtype, m, n, k]): Case[] => {
+  const weight = packed(n, k, dtype);
+  return [
+    { name: `packedLinear ${dtype} ${m}×${n}×${k}`, shapes: [[m, k], [n]], run: ([x, b]) => packedLinear(x!, weight(), b as tf.Tensor1D) },
+    { name: `unpackWeight ${dtype} ${n}×${k}`, shapes: [[n, k]], run: ([x]) => tf.mul(x!, unpackWeight(weight())) },
+  ];
+});
+
 const t4 = (x: tf.Tensor) => x as tf.Tensor4D;
 export const cases: Case[] = [
+  ...packings,
   ...[[7, 5, 3], [16, 16, 32], [33, 9, 13], [4, 8, 400]].map(([m, n, k]) => ({ name: `linear ${m}×${n}×${k}`, shapes: [[m!, k!], [n!, k!], [n!]], run: ([x, w, b]: tf.Tensor[]) => linear(x!, w as tf.Tensor2D, b as tf.Tensor1D) })),
   { name: 'linear of rank 3 without bias', shapes: [[2, 3, 5], [7, 5]], run: ([x, w]) => linear(x!, w as tf.Tensor2D) },
   ...[[2, 3, 5, 6], [1, 2, 16, 8]].map(([n, h, t, d]) => ({ name: `attention ${n}×${h}×${t}×${d}`, shapes: [[n!, h!, t!, d!], [n!, h!, t! + 2, d!], [n!, h!, t! + 2, d!]], run: ([q, k, v]: tf.Tensor[]) => attention(t4(q!), t4(k!), t4(v!)) })),

@@ -1,3 +1,4 @@
+import { ArgumentError } from '@tinyfusion/core';
 import { type Init, Linear, parameter, torchDefault, zeros } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
 
@@ -20,7 +21,7 @@ export class LoraLinear extends Linear {
     // the fields that the base class made give way to the base layer's
     this.weight.dispose();
     this.bias?.dispose();
-    Object.assign(this, { weight: base.weight, ...(base.bias === undefined ? {} : { bias: base.bias }) });
+    Object.assign(this, { weight: base.weight, ...Object.fromEntries(Object.entries({ bias: base.bias, weight_scale: base.weight_scale, packing: base.packing }).filter(([, value]) => value !== undefined)) });
     Object.defineProperty(this, 'base', { enumerable: false });
     this.lora_A = parameter([rank, base.inFeatures], torchDefault, init);
     this.lora_B = parameter([base.outFeatures, rank], zeros, init);
@@ -49,6 +50,7 @@ export class LoraLinear extends Linear {
   }
 
   #addToWeight(sign: number): void {
+    if (this.packing !== undefined) throw new ArgumentError('merge: weight', this.packing, 'float32: packed weights would round the correction away; load the model with dtype F32');
     tf.tidy(() => {
       const correction = tf.matMul(this.lora_B as tf.Tensor as tf.Tensor2D, this.lora_A as tf.Tensor as tf.Tensor2D);
       this.weight.assign(tf.add(this.weight, tf.mul(correction, sign * this.scale)));

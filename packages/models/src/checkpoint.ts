@@ -1,8 +1,8 @@
 import { CheckpointError } from '@tinyfusion/core';
-import { MODEL_KEY, type ToSafetensorsOptions, storedConfig, toSafetensors } from '@tinyfusion/nn';
+import { type Init, MODEL_KEY, type ToSafetensorsOptions, storedConfig, toSafetensors } from '@tinyfusion/nn';
 import type { StateDict } from '@tinyfusion/weights';
 import { DiT, type DiTConfig } from './dit.js';
-import { filled } from './filled.js';
+import { type LoadOptions, blank, filled } from './filled.js';
 import { MAR, type MARConfig } from './mar/mar.js';
 import { SiT } from './sit.js';
 import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
@@ -35,18 +35,18 @@ export function withDepths<M extends DiT | SiT | MAR>(model: M, depths: readonly
   return (model instanceof SiT ? new SiT(config, init) : new DiT(config, init)) as M;
 }
 
-const builders: Readonly<Record<string, (state: StateDict) => StoredModel>> = {
-  DiT: (state) => new DiT(storedConfig<DiTConfig>(state, 'DiT'), { init: 'zeros' }),
-  SiT: (state) => new SiT(storedConfig<DiTConfig>(state, 'SiT'), { init: 'zeros' }),
-  MAR: (state) => new MAR(storedConfig<MARConfig>(state, 'MAR'), { init: 'zeros' }),
-  AutoencoderKL: (state) => new AutoencoderKL(storedConfig<AutoencoderConfig>(state, 'AutoencoderKL'), { init: 'zeros' }),
+const builders: Readonly<Record<string, (state: StateDict, init: Init) => StoredModel>> = {
+  DiT: (state, init) => new DiT(storedConfig<DiTConfig>(state, 'DiT'), { init }),
+  SiT: (state, init) => new SiT(storedConfig<DiTConfig>(state, 'SiT'), { init }),
+  MAR: (state, init) => new MAR(storedConfig<MARConfig>(state, 'MAR'), { init }),
+  AutoencoderKL: (state, init) => new AutoencoderKL(storedConfig<AutoencoderConfig>(state, 'AutoencoderKL'), { init }),
 };
 
 /**
  * The model of a checkpoint of ours, whatever it is, from the checkpoint alone.
  * @throws CheckpointError where it names no model, or tensors are missing, unexpected or wrongly shaped
  */
-export async function loadModel(state: StateDict): Promise<StoredModel> {
+export async function loadModel(state: StateDict, { dtype }: LoadOptions = {}): Promise<StoredModel> {
   let type: unknown;
   try {
     type = (JSON.parse(state.metadata.get(MODEL_KEY) ?? '{}') as { type?: unknown }).type;
@@ -58,13 +58,13 @@ export async function loadModel(state: StateDict): Promise<StoredModel> {
     if (type === undefined) storedConfig(state, 'DiT, SiT, MAR or AutoencoderKL');
     throw new CheckpointError(`the checkpoint holds ${JSON.stringify(type)}, expected one of ${Object.keys(builders).join(', ')}`);
   }
-  return filled(build(state), state);
+  return filled(build(state, blank(dtype)), state);
 }
 
 /** A DiT from a checkpoint of ours alone, shallow ones included. @throws CheckpointError as {@link loadModel}, and where it holds something else */
-export async function loadDiT(state: StateDict): Promise<DiT> {
+export async function loadDiT(state: StateDict, options: LoadOptions = {}): Promise<DiT> {
   storedConfig(state, 'DiT');
-  return (await loadModel(state)) as DiT;
+  return (await loadModel(state, options)) as DiT;
 }
 
 /** An autoencoder from a checkpoint of ours alone. Throws as {@link loadDiT} does. */

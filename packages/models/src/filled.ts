@@ -1,5 +1,20 @@
-import { type Module, loadState } from '@tinyfusion/nn';
+import { type Init, type Module, loadState } from '@tinyfusion/nn';
 import type { StateDict } from '@tinyfusion/weights';
+
+/** How weights are held. */
+export interface LoadOptions {
+  /**
+   * How the device holds the weights of linear layers, nearly all of a transformer's: as float32, as float16 in half the
+   * space, or as bytes with a scale for each output in a quarter of it; they are expanded inside the products. Packed
+   * weights are not trained. Tensors are loaded one by one, and none is on the device as float32 then. Default `'F32'`.
+   */
+  dtype?: 'F32' | 'F16' | 'I8' | undefined;
+}
+
+/** First values of a model that a checkpoint fills. */
+export function blank(dtype: LoadOptions['dtype'] = 'F32'): Init {
+  return dtype === 'F32' ? 'zeros' : { packed: dtype };
+}
 
 /** The model with a state dict's values, or nothing left of it where they do not fit. */
 export async function filled<M extends Module>(model: M, state: StateDict): Promise<M> {

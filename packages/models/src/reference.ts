@@ -2,7 +2,7 @@ import { CheckpointError } from '@tinyfusion/core';
 import type { StateDict, TensorRecord } from '@tinyfusion/weights';
 import { fromDiffusersNames } from './diffusers.js';
 import type { DiTConfig } from './dit.js';
-import { filled } from './filled.js';
+import { type LoadOptions, blank, filled } from './filled.js';
 import type { MARConfig } from './mar/mar.js';
 import { type ChangesOf, type ModelOf, createModel, ditConfig, marConfig, presets } from './presets.js';
 import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
@@ -13,13 +13,18 @@ import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
  *
  * @param name one of `presets`; it decides the family, and the number of heads, which no shape tells
  * @param state as `weightsOf` gives it
- * @param changes to the configuration, e.g. another number of heads
  * @throws ArgumentError where the name is unknown; CheckpointError that lists what does not fit
  */
-export async function loadReference<Name extends string>(name: Name, state: StateDict, changes?: ChangesOf<Name>): Promise<ModelOf<Name>> {
+export async function loadReference<Name extends string>(name: Name, state: StateDict, { changes, dtype }: LoadReferenceOptions<Name> = {}): Promise<ModelOf<Name>> {
   const isMar = /^(Tiny)?MAR-/.test(name);
   const found = isMar ? marShape(name, state) : ditShape(state);
-  return filled(createModel(name, { init: 'zeros', changes: { ...found, ...changes } as ChangesOf<Name> }), state);
+  return filled(createModel(name, { init: blank(dtype), changes: { ...found, ...changes } as ChangesOf<Name> }), state);
+}
+
+/** Options of {@link loadReference}. */
+export interface LoadReferenceOptions<Name extends string> extends LoadOptions {
+  /** To the configuration, e.g. another number of heads. */
+  changes?: ChangesOf<Name> | undefined;
 }
 
 /** What a DiT's or SiT's tensors say of its configuration; nothing where they are not there. */

@@ -1,11 +1,22 @@
 import { ArgumentError, type Rng } from '@tinyfusion/core';
+import type { PackedDtype } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** Values of a fresh parameter. */
 export type Initialiser = (shape: readonly number[], rng: Rng) => Float32Array;
 
+/** Zeros that a checkpoint will fill, with the weights of linear layers held packed; such weights are never trained. */
+export interface PackedInit {
+  packed: PackedDtype;
+}
+
 /** Where a module's first values come from: drawn, or zeros because a checkpoint will fill them. */
-export type Init = Rng | 'zeros';
+export type Init = Rng | 'zeros' | PackedInit;
+
+/** Whether no values are drawn. */
+export function isBlank(init: Init): init is 'zeros' | PackedInit {
+  return init === 'zeros' || 'packed' in init;
+}
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
@@ -52,7 +63,7 @@ export interface ParameterOptions {
 
 /** A new variable of `shape`, drawn by `initialiser` or zero. */
 export function parameter(shape: number[], initialiser: Initialiser, init: Init, { trainable = true }: ParameterOptions = {}): tf.Variable {
-  const values = init === 'zeros' ? zeros(shape, undefined as never) : initialiser(shape, requireRng('parameter: init', init));
+  const values = isBlank(init) ? zeros(shape, undefined as never) : initialiser(shape, requireRng('parameter: init', init));
   return tf.tidy(() => tf.variable(tf.tensor(values, shape), trainable));
 }
 

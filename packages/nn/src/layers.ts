@@ -1,6 +1,6 @@
-import { conv2d, embedding, groupNorm, layerNorm, linear } from '@tinyfusion/kernels';
-import type * as tf from '@tensorflow/tfjs-core';
-import { type Init, type Initialiser, normal, ones, parameter, torchDefault, zeros } from './init.js';
+import { type PackedDtype, type PackedWeight, conv2d, embedding, groupNorm, layerNorm, linear, packedLinear, wordsPerRow } from '@tinyfusion/kernels';
+import * as tf from '@tensorflow/tfjs-core';
+import { type Init, type Initialiser, isBlank, normal, ones, parameter, torchDefault, zeros } from './init.js';
 import { Module } from './module.js';
 
 /** Options of {@link Linear}. */
@@ -16,8 +16,13 @@ export interface LinearOptions {
 
 /** y = x Wᵀ + b over the last axis; `weight` is `[out, in]`. */
 export class Linear extends Module {
+  /** Where the layer is packed: its words, int32, and not trainable. */
   readonly weight: tf.Variable;
+  /** Where the layer is packed as bytes: their scale for each output. */
+  readonly weight_scale?: tf.Variable;
   readonly bias?: tf.Variable;
+  /** How the weight is held; absent for float32. */
+  readonly packing?: PackedDtype;
 
   constructor(
     readonly inFeatures: number,
@@ -25,13 +30,25 @@ export class Linear extends Module {
     { init, bias = true, weightInit = torchDefault, biasInit = zeros }: LinearOptions,
   ) {
     super();
-    this.weight = parameter([outFeatures, inFeatures], weightInit, init);
+    if (isBlank(init) && init !== 'zeros') {
+      this.packing = init.packed;
+      this.weight = tf.tidy(() => tf.variable(tf.zeros([outFeatures, wordsPerRow(inFeatures, init.packed)], 'int32'), false));
+      if (init.packed === 'I8') this.weight_scale = parameter([outFeatures], ones, init, { trainable: false });
+    } else this.weight = parameter([outFeatures, inFeatures], weightInit, init);
     if (bias) this.bias = parameter([outFeatures], biasInit, init);
+  }
+
+  /** The packed weight, where the layer has one; its tensors stay the layer's. */
+  get packed(): PackedWeight | undefined {
+    if (this.packing === undefined) return undefined;
+    return { dtype: this.packing, inFeatures: this.inFeatures, words: this.weight as tf.Tensor as tf.Tensor2D, scale: this.weight_scale as tf.Tensor as tf.Tensor1D | undefined };
   }
 
   /** @param x `[..., in]` @returns `[..., out]` */
   forward<T extends tf.Tensor>(x: T): T {
-    return linear(x, this.weight as tf.Tensor as tf.Tensor2D, this.bias as tf.Tensor as tf.Tensor1D | undefined) as T;
+    const bias = this.bias as tf.Tensor as tf.Tensor1D | undefined;
+    const { packed } = this;
+    return (packed === undefined ? linear(x, this.weight as tf.Tensor as tf.Tensor2D, bias) : packedLinear(x, packed, bias)) as T;
   }
 }
 
