@@ -16,10 +16,12 @@ async function model(): Promise<{ dit: DiT; bytes: Uint8Array }> {
   return { dit, bytes: await saveModel(dit) };
 }
 
-function run(dit: DiT): Promise<Float32Array> {
+async function run(dit: DiT): Promise<Float32Array> {
   const rng = createRng(2);
   const y = tf.tidy(() => dit.forward(tf.tensor4d(rng.normal(2 * 8 * 8 * 4), [2, 8, 8, 4]), tf.tensor1d([10, 700]), tf.tensor1d([3, 10], 'int32')));
-  return y.data() as Promise<Float32Array>;
+  const values = await y.data();
+  y.dispose();
+  return values as Float32Array;
 }
 
 const relative = (got: Float32Array, expected: Float32Array): number => Math.sqrt(got.reduce((sum, v, i) => sum + (v - expected[i]!) ** 2, 0) / expected.reduce((sum, v) => sum + v * v, 0));
