@@ -2,22 +2,13 @@
  * Jobs that read and write files, under Node.
  * @packageDocumentation
  */
-export {
-  distillJob,
-  evaluateImagesJob,
-  evaluateJob,
-  learnMasksJob,
-  pruneJob,
-  sampleJob,
-  trainJob,
-  type DistillJob,
-  type EvaluateJob,
-  type JobContext,
-  type LearnMasksJob,
-  type PruneJob,
-  type SampleJob,
-  type TrainJob,
-} from './jobs.js';
+export type { JobContext } from './jobs/context.js';
+export { distillJob, type DistillJob } from './jobs/distill.js';
+export { evaluateImagesJob, evaluateJob, type EvaluateJob } from './jobs/evaluate.js';
+export { convertJob, inspect, inspectJob, type ConvertJob, type InspectJob, type Inspection, type PruneFileJob } from './jobs/files.js';
+export { learnMasksJob, type LearnMasksJob } from './jobs/learn-masks.js';
+export { pruneJob, type PruneJob } from './jobs/prune.js';
+export { sampleJob, type SampleJob } from './jobs/sample.js';
+export { trainJob, type TrainJob } from './jobs/train.js';
 export { compareJob, type CompareJob, type ComparedChoice } from './compare.js';
 export { fastSizes, quickstart, quickstartSizes, type QuickstartOptions, type QuickstartResult, type QuickstartSizes } from './quickstart.js';
-export { convertJob, inspect, inspectJob, type ConvertJob, type InspectJob, type Inspection, type PruneFileJob } from './checkpoint-jobs.js';

@@ -5,7 +5,7 @@ import { type StateDict, stateDictHash, weightsOf, withDtype } from '@tinyfusion
 import { openCheckpoint, writeCheckpoint } from '@tinyfusion/weights/node';
 import { mkdir, stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
-import type { JobContext } from './jobs.js';
+import type { JobContext } from './context.js';
 
 /** Jobs on checkpoint files that run no model. */
 

@@ -1,0 +1,36 @@
+import { ArgumentError } from '@tinyfusion/core';
+import { saveModel } from '@tinyfusion/models';
+import { pruneMetadata } from '@tinyfusion/pruning';
+import { stateDictHash } from '@tinyfusion/weights';
+import { distill } from '../distill.js';
+import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
+
+/** Options of `tinyfusion distill`. */
+export interface DistillJob {
+  student: string;
+  teacher?: string;
+  steps: number;
+  batch: number;
+  lr: number;
+  sigmas: number;
+  beta: number;
+  images: number;
+  seed: number;
+  out: string;
+}
+
+/** Recovers a shallow model and writes it with its record and curve. */
+export async function distillJob(job: DistillJob, context: JobContext): Promise<void> {
+  const [student, teacher] = [await loadModel(job.student), await loadModel(job.teacher)];
+  const hash = await stateDictHash(teacher.state);
+  if (student.record !== undefined && student.record.teacher.sha256 !== hash) {
+    console.error(`note: ${student.name} was cut from ${student.record.teacher.name} (${student.record.teacher.sha256.slice(0, 12)}…), its teacher here is ${teacher.name} (${hash.slice(0, 12)}…)`);
+  }
+  if (student.model.blocks.length > teacher.model.blocks.length) throw new ArgumentError('distill: student', `${student.model.blocks.length} layers`, `at most the teacher's ${teacher.model.blocks.length}`);
+  const latents = await embeddedLatents(job.images, context);
+  const curves = await distill(student.model, teacher.model, latents, { steps: job.steps, batchSize: job.batch, lr: job.lr, sigmas: job.sigmas === 0 ? Infinity : job.sigmas, beta: job.beta, seed: job.seed, ...context });
+  const metadata: [string, string][] = student.record === undefined ? [] : [pruneMetadata(student.record)];
+  metadata.push(['tinyfusion.recovery', JSON.stringify({ command: context.command, seed: job.seed, steps: job.steps, teacher: { name: teacher.name, sha256: hash } })]);
+  await write(job.out, await saveModel(student.model, { metadata }));
+  await write(`${job.out}.curve.json`, JSON.stringify(curves));
+}

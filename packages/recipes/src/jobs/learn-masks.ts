@@ -1,0 +1,55 @@
+import { ArgumentError } from '@tinyfusion/core';
+import { parseGroups } from '@tinyfusion/sampler';
+import { stateDictHash } from '@tinyfusion/weights';
+import { learnMasks } from '../learn-masks.js';
+import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
+import type { StoredDecision } from './decision.js';
+
+/** Options of `tinyfusion learn-masks`. */
+export interface LearnMasksJob {
+  model?: string;
+  groups: string;
+  steps: number;
+  batch: number;
+  lr: number;
+  gateLr: number;
+  update: 'lora' | 'full' | 'frozen';
+  images: number;
+  seed: number;
+  out: string;
+}
+
+/** Learns a decision and writes it, with its history, as JSON. */
+export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Promise<void> {
+  const { model, state, name } = await loadModel(job.model);
+  const depth = model.blocks.length;
+  const groups = parseScheme(job.groups);
+  parseGroups(groups, depth); // a scheme that does not fit is an error before anything is computed
+  const latents = await embeddedLatents(job.images, context);
+  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, lr: job.lr, gateLr: job.gateLr, update: job.update, seed: job.seed, ...context });
+  const kept = decision.groups.map((g) => g.kept.length);
+  const sizes = typeof groups === 'string' ? decision.groups.map(() => Number(groups.split(':')[1])) : groups.map(([, size]) => size);
+  const stored: StoredDecision & Record<string, unknown> = {
+    kept: decision.kept,
+    depth,
+    confidence: decision.groups.map((g) => g.confidence),
+    groups: kept.map((n, i) => [n, sizes[i]!]),
+    teacher: { name, sha256: await stateDictHash(state) },
+    seed: job.seed,
+    command: context.command,
+    history: history.rows,
+    losses,
+  };
+  await write(job.out, JSON.stringify(stored));
+  console.log(`keep ${decision.kept.join(',')} (confidence ${decision.groups.map((g) => g.confidence.toFixed(2)).join(' ')})`);
+}
+
+/** `'1:2'`, or `'2:4,3:4'`: one a group. */
+function parseScheme(text: string): string | [number, number][] {
+  if (!text.includes(',')) return text;
+  return text.split(',').map((part) => {
+    const match = /^(\d+):(\d+)$/.exec(part.trim());
+    if (match === null) throw new ArgumentError('groups', text, "N:M, or a list such as '2:4,3:4'");
+    return [Number(match[1]), Number(match[2])];
+  });
+}

@@ -1,0 +1,69 @@
+import { ArgumentError, CheckpointError, createRng, type LongTaskOptions } from '@tinyfusion/core';
+import { type DiT, saveModel } from '@tinyfusion/models';
+import { atRandom, byIndex, firstLayers, lastLayers, oracle, pruneMetadata, type PruneRecord, uniformLayers } from '@tinyfusion/pruning';
+import { stateDictHash } from '@tinyfusion/weights';
+import { chooseByBlockError, chooseByBlockInfluence, chooseBySensitivity, shallowCopy } from '../prune.js';
+import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
+import { readDecision } from './decision.js';
+import { pruneFileJob } from './files.js';
+
+/** Options of `tinyfusion prune`. */
+export interface PruneJob {
+  model?: string;
+  masks?: string;
+  keep?: number[];
+  method?: 'block-influence' | 'block-error' | 'sensitivity' | 'oracle' | 'random' | 'first' | 'last' | 'uniform';
+  /** A file to cut as it is, in place of a model. */
+  ckpt?: string;
+  stack?: string;
+  weights?: string;
+  count?: number;
+  seed: number;
+  out: string;
+}
+
+/** Cuts a model and writes it with its record. */
+export async function pruneJob(job: PruneJob, context: JobContext): Promise<void> {
+  if (job.ckpt !== undefined) return pruneFileJob({ ...job, ckpt: job.ckpt }, context);
+  const given = (['masks', 'keep', 'method'] as const).filter((name) => job[name] !== undefined).map((name) => `--${name}`);
+  if (given.length !== 1) throw new ArgumentError('one of --masks, --keep and --method', given, 'exactly one');
+  const { model, state, name, record: from } = await loadModel(job.model);
+  const depth = model.blocks.length;
+  const teacher = { name, sha256: await stateDictHash(state) };
+  const count = job.count ?? Math.floor(depth / 2);
+  let choice: Pick<PruneRecord, 'kept' | 'criterion' | 'groups' | 'confidence'>;
+  if (job.masks !== undefined) {
+    const { kept, groups, confidence, teacher: own } = await readDecision(job.masks, depth);
+    if (own.sha256 !== teacher.sha256) throw new CheckpointError(`${job.masks} was learned for ${own.name} (${own.sha256.slice(0, 12)}…), this model is ${name} (${teacher.sha256.slice(0, 12)}…); learn masks for this model`);
+    choice = { kept, criterion: 'learned', groups, confidence };
+  } else if (job.keep !== undefined) choice = { kept: byIndex(depth, job.keep), criterion: 'index' };
+  else choice = await choose(job.method!, model, { count, seed: job.seed, ...context });
+  const student = await shallowCopy(model, choice.kept);
+  const record: PruneRecord = { version: 1, stack: 'blocks', depth, teacher, seed: job.seed, command: context.command, ...choice, ...(from === undefined ? {} : { from }) };
+  await write(job.out, await saveModel(student, { metadata: [pruneMetadata(record)] }));
+  console.log(`kept ${choice.kept.join(',')} of ${depth} layers: ${(student.parameterCount() / 1e6).toFixed(2)} M of ${(model.parameterCount() / 1e6).toFixed(2)} M parameters`);
+}
+
+/** A choice by one of the criteria to compare with. */
+async function choose(method: NonNullable<PruneJob['method']>, model: DiT, options: { count: number; seed: number } & LongTaskOptions): Promise<{ kept: number[]; criterion: string }> {
+  const [depth, { count, seed }] = [model.blocks.length, options];
+  const measured = async (criterion: string, by: typeof chooseByBlockInfluence | typeof chooseByBlockError | typeof chooseBySensitivity) => ({ kept: (await by(model, await embeddedLatents(1000, options), options)).kept, criterion });
+  switch (method) {
+    case 'block-influence':
+      return measured('block influence', chooseByBlockInfluence);
+    case 'block-error':
+      return measured('block error', chooseByBlockError);
+    case 'sensitivity':
+      return measured('sensitivity', chooseBySensitivity);
+    case 'random':
+      return { kept: atRandom(depth, count, createRng(seed)), criterion: 'random' };
+    case 'oracle':
+      return { kept: oracle(depth, count), criterion: 'oracle' };
+    case 'first':
+      return { kept: firstLayers(depth, count), criterion: 'first' };
+    case 'last':
+      return { kept: lastLayers(depth, count), criterion: 'last' };
+    case 'uniform':
+      return { kept: uniformLayers(depth, count), criterion: 'uniform' };
+  }
+}
