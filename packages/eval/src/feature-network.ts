@@ -14,8 +14,19 @@ export interface FeatureNetwork {
   readonly dimension: number;
   /** Number of classes; 0 without logits. */
   readonly classes: number;
-  /** Whether numbers measured with it may be put beside published ones (Inception of 2015 alone). */
+  /**
+   * Whether numbers measured with it may be put beside published ones of the same network: FID for the Inception of 2015,
+   * FD-DINOv2 for DINOv2's ViT-L/14.
+   */
   readonly comparable: boolean;
+  /** What a reader should know of numbers measured with it; a warning in their provenance. */
+  readonly note?: string;
+  /**
+   * Brings images to what `run` takes, where that needs their values. Default: nothing is done.
+   * @param images `[N, H, W, C]` in [-1, 1]; borrowed
+   * @returns `[N, inputSize, inputSize, C]` in [-1, 1], the caller's
+   */
+  prepare?(images: tf.Tensor4D): Promise<tf.Tensor4D>;
   /** @param images `[N, H, W, C]` in [-1, 1]; borrowed. The results belong to the caller. */
   run(images: tf.Tensor4D): { features: tf.Tensor2D; logits?: tf.Tensor2D };
 }
@@ -61,7 +72,7 @@ export async function extractFeatures(network: FeatureNetwork, batches: Iterable
   for await (const images of batches) {
     try {
       throwIfCancelled(signal, 'extract features');
-      const out = network.run(images);
+      const out = await runPrepared(network, images);
       try {
         features.push(await values('features', network, out.features, images.shape[0], network.dimension));
         if (network.classes > 0) logits.push(await values('logits', network, out.logits, images.shape[0], network.classes));
@@ -78,15 +89,25 @@ export async function extractFeatures(network: FeatureNetwork, batches: Iterable
   return { count, features: concatenate(features), logits: concatenate(logits), provenance: provenanceOf(network, count) };
 }
 
+async function runPrepared(network: FeatureNetwork, images: tf.Tensor4D): Promise<ReturnType<FeatureNetwork['run']>> {
+  const prepared = await network.prepare?.(images);
+  try {
+    return network.run(prepared ?? images);
+  } finally {
+    prepared?.dispose();
+  }
+}
+
 async function values(what: string, network: FeatureNetwork, tensor: tf.Tensor | undefined, count: number, length: number): Promise<Float32Array> {
   if (tensor === undefined || tensor.shape.length !== 2 || tensor.shape[0] !== count || tensor.shape[1] !== length) throw new ShapeError(`extractFeatures: ${what} of ${network.name}`, tensor?.shape ?? [], `N=${count}, ${length}`);
   return (await tensor.data()) as Float32Array;
 }
 
-function provenanceOf({ name, version, resize = 'none', dimension, comparable }: FeatureNetwork, images: number): FeatureProvenance {
+function provenanceOf({ name, version, resize = 'none', dimension, comparable, note }: FeatureNetwork, images: number): FeatureProvenance {
   const warnings: string[] = [];
   if (images <= dimension) warnings.push(`${images} images for ${dimension} features: their covariance is singular; use more than ${dimension}, better ten times as many`);
   if (!comparable) warnings.push(`features are those of ${name}: compare these numbers with each other, not with published ones`);
+  if (note !== undefined) warnings.push(note);
   return { network: name, ...(version === undefined ? {} : { version }), resize, images, warnings };
 }
 

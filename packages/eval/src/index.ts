@@ -1,8 +1,11 @@
 export { ConvClassifier, classifierFeatures, loadConvClassifier, type ClassifierFeaturesOptions, type ConvClassifierConfig } from './conv-classifier.js';
+export { DinoV2, DinoV2Block, LayerScale, SwiGLU, dinoV2Presets, loadDinoV2, type DinoV2Config } from './dinov2.js';
+export { dinov2Features, type DinoV2FeaturesOptions } from './dinov2-features.js';
 export { evaluate, statisticsOf, type EvaluateOptions, type Evaluation } from './evaluate.js';
 export { extractFeatures, type ExtractOptions, type ExtractedFeatures, type FeatureNetwork, type FeatureProvenance } from './feature-network.js';
 export { frechetDistance, type FrechetDistance } from './frechet.js';
 export { Inception, inceptionFeatures, inceptionShapes, prepareImages, type InceptionFeatures, type InceptionOptions } from './inception.js';
+export { openInceptionWeights, readInceptionGraph } from './inception-graph.js';
 export { inceptionScore, type InceptionScore, type InceptionScoreOptions } from './inception-score.js';
 export { kernelDistance, type KernelDistance, type KernelDistanceOptions, type KernelSubset } from './kernel-distance.js';
 export { precisionRecall, type PrecisionRecall, type PrecisionRecallOptions } from './precision-recall.js';
