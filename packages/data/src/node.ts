@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { type ImageDataset, checkDataset } from './image-dataset.js';
 import { readIdx } from './idx.js';
 
+export { openImageFolder, readImages, type FolderImage, type ImageFolder, type ReadImagesOptions } from './image-folder.js';
+
 /** Options of {@link loadIdxFolder}. */
 export interface IdxFolderOptions {
   /** Default `'train'`; `'test'` reads the files that begin with `t10k`. */

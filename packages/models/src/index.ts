@@ -7,6 +7,7 @@ export * from './mar/index.js';
 export { createModel, ditConfig, marConfig, presets, type ChangesOf, type ModelOf } from './presets.js';
 export { loadReference, loadReferenceAutoencoder, recognise, type LoadReferenceOptions } from './reference.js';
 export { SiT } from './sit.js';
+export { TinyAutoencoder, loadTinyAutoencoder } from './tiny-autoencoder.js';
 export { decodeTiled, type DecodeTiledOptions, type Decoder } from './tiled.js';
 export { Attention, Mlp, ViTBlock, type MlpOptions, type ViTBlockOptions } from './transformer.js';
 export { AutoencoderKL, posteriorKL, samplePosterior, type AutoencoderConfig } from './vae.js';

@@ -2,6 +2,7 @@ import { ArgumentError, type Rng } from '@tinyfusion/core';
 import { type Float, attention, axes, silu } from '@tinyfusion/kernels';
 import { Conv2d, GroupNorm, type Init, Module, randomNormal } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
+import { repeatPixels } from './repeat-pixels.js';
 
 /** The shape of an {@link AutoencoderKL}; names in brackets are latent diffusion's. */
 export interface AutoencoderConfig {
@@ -278,12 +279,4 @@ class Resample extends Module {
   forward(x: tf.Tensor4D): tf.Tensor4D {
     return this.conv.forward(this.#direction === 'down' ? x : repeatPixels(x));
   }
-}
-
-/** Each pixel as a 2×2 block: nearest-neighbour upsampling. */
-function repeatPixels(x: tf.Tensor4D): tf.Tensor4D {
-  const [n, h, w, c] = x.shape;
-  const wide = tf.concat([tf.reshape(x, [n * h, w, 1, c]), tf.reshape(x, [n * h, w, 1, c])], 2); // [N·H, W, 2, C]
-  const rows = tf.reshape(wide, [n * h, 1, 2 * w * c]);
-  return tf.reshape(tf.concat([rows, rows], 1), [n, 2 * h, 2 * w, c]);
 }

@@ -1,5 +1,5 @@
 import { ArgumentError, type LongTaskOptions, type Rng } from '@tinyfusion/core';
-import { type Denoiser, GaussianDiffusion, type NoiseSource, Transport, classifierFreeGuidance, ddim, ddpm, dpmSolver, sampleOde, sampleSde, sampleToEnd } from '@tinyfusion/diffusion';
+import { type Denoiser, GaussianDiffusion, type NoiseSource, type SamplingStep, Transport, classifierFreeGuidance, ddim, ddpm, dpmSolver, sampleOde, sampleSde, sampleToEnd } from '@tinyfusion/diffusion';
 import { type DiT, MAR, SiT, sampleMAR } from '@tinyfusion/models';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Prunable } from './objective.js';
@@ -26,6 +26,8 @@ export interface SampleReferenceOptions extends LongTaskOptions {
    * its orders from numpy, which `sampleMAR` can be given.
    */
   rng: Rng;
+  /** Sees every step, e.g. for a preview; tensors are the sampler's. Of DiT's solvers alone. */
+  onStep?: (step: SamplingStep) => void;
 }
 
 /** Latents, `[labels, H, W, C]`, which belong to the caller. */
@@ -39,13 +41,16 @@ export async function sampleReference(model: Prunable, labels: readonly number[]
 
 type Report = (step: number, total: number) => void;
 
-function dit(model: DiT, labels: readonly number[], { solver = 'ddpm', steps = solver === 'dpm' ? 20 : 250, guidance = 4, rng, signal }: SampleReferenceOptions, report: Report): Promise<tf.Tensor4D> {
+function dit(model: DiT, labels: readonly number[], { solver = 'ddpm', steps = solver === 'dpm' ? 20 : 250, guidance = 4, rng, onStep, signal }: SampleReferenceOptions, report: Report): Promise<tf.Tensor4D> {
   if (solver !== 'ddpm' && solver !== 'ddim' && solver !== 'dpm') throw new ArgumentError('solver', solver, "'ddpm', 'ddim' or 'dpm' for a DiT");
   return inBatch(model, labels, guidance, rng, (denoiser, noise, noiseSource) => {
     const diffusion = new GaussianDiffusion(solver === 'dpm' ? {} : { respacing: solver === 'ddim' ? `ddim${steps}` : String(steps) });
     const shared = { noise, noiseSource, signal };
     const run = solver === 'dpm' ? dpmSolver(diffusion, denoiser, { ...shared, steps }) : solver === 'ddim' ? ddim(diffusion, denoiser, shared) : ddpm(diffusion, denoiser, shared);
-    return sampleToEnd(run, ({ step, total }) => report(step, total));
+    return sampleToEnd(run, (step) => {
+      onStep?.(step);
+      report(step.step, step.total);
+    });
   });
 }
 

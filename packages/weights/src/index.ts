@@ -1,7 +1,7 @@
 export { bytesPerValue, decodeFloat32, encodeFloat32, type DType } from './dtype.js';
 export { parseSafetensors, readSafetensors, safetensorsHeader, writableTensor, writeSafetensors, type WritableTensor } from './safetensors.js';
 export { blobSource, bytesSource, type Source } from './source.js';
-export { stateDictHash, stateDictOf, toFloat32, toFloat64, type StateDict, type TensorRecord } from './state-dict.js';
+export { stateDictHash, stateDictOf, tensorParts, toFloat32, toFloat64, type StateDict, type TensorRecord } from './state-dict.js';
 export { withDtype } from './convert.js';
 export { readCheckpoint } from './checkpoint.js';
 export { parseNpz, readNpy, readNpz, writeNpz } from './numpy.js';

@@ -11,7 +11,7 @@ import { npzFiles } from './numpy.js';
 import { readSafetensors, safetensorsHeader } from './safetensors.js';
 import { readShardedSafetensors } from './sharded.js';
 import type { Source } from './source.js';
-import type { StateDict, TensorRecord } from './state-dict.js';
+import { type StateDict, type TensorRecord, tensorParts } from './state-dict.js';
 import { torchFiles } from './torch-writer.js';
 import { writeZip } from './zip.js';
 
@@ -112,6 +112,14 @@ export async function writeCheckpoint(path: string, { tensors, metadata: own }: 
         onProgress?.({ task: 'write', step: ++done, total: list.length, unit: 'tensor' });
         return bytes;
       },
+      ...(record.stream === undefined
+        ? {}
+        : {
+            stream: () => {
+              onProgress?.({ task: 'write', step: ++done, total: list.length, unit: 'tensor' });
+              return record.stream!();
+            },
+          }),
     },
   ]);
   const format = /\.(safetensors|pt|pth|ckpt|npz)$/.exec(path)?.[1];
@@ -119,7 +127,7 @@ export async function writeCheckpoint(path: string, { tensors, metadata: own }: 
   await writeAtomic(path, async (handle) => {
     if (format === 'safetensors') {
       await handle.write(safetensorsHeader(counted, metadata));
-      for (const [, record] of counted) await writeAll(handle, await record.read());
+      for (const [, record] of counted) for await (const part of tensorParts(record)) await writeAll(handle, part);
       return;
     }
     const files = format === 'npz' ? npzFiles(counted) : torchFiles(counted);

@@ -30,7 +30,7 @@ export async function readNpz(source: Source): Promise<StateDict> {
     if (!entry.name.endsWith('.npy')) continue;
     const name = entry.name.slice(0, -'.npy'.length);
     const where = `${source.name}: array ${JSON.stringify(name)}`;
-    tensors.set(name, record(where, parseHeader(where, await entry.readStart(LONGEST_HEADER)), entry.size, () => entry.read()));
+    tensors.set(name, record(where, parseHeader(where, await entry.readStart(LONGEST_HEADER)), entry.size, () => entry.read(), () => entry.stream()));
   }
   return { tensors, metadata: new Map() };
 }
@@ -47,7 +47,7 @@ export const parseNpz = (bytes: Uint8Array, name?: string): Promise<StateDict> =
 /** Headers are a line of text; this is far more than any. */
 const LONGEST_HEADER = 65_536 + 12;
 
-function record(where: string, { dtype, bigEndian, fortran, shape, start }: NpyHeader, size: number, read: () => Promise<Uint8Array>): TensorRecord {
+function record(where: string, { dtype, bigEndian, fortran, shape, start }: NpyHeader, size: number, read: () => Promise<Uint8Array>, stream?: () => ReadableStream<Uint8Array>): TensorRecord {
   const bytes = bytesPerValue[dtype];
   const length = shape.reduce((a, b) => a * b, bytes);
   if (!Number.isSafeInteger(length) || size - start !== length) throw new CheckpointError(`${where} of shape [${shape.join(', ')}] needs ${length} bytes, ${size - start} follow its header; the file is damaged or cut off`);
@@ -63,7 +63,24 @@ function record(where: string, { dtype, bigEndian, fortran, shape, start }: NpyH
       for (let i = 0; i < swapped.length; i += bytes) swapped.subarray(i, i + bytes).reverse();
       return swapped;
     },
+    ...(stream === undefined || fortran || (bigEndian && bytes > 1) ? {} : { stream: () => stream().pipeThrough(skipping(start)) }),
   };
+}
+
+/** Leaves out the first bytes of a stream. */
+function skipping(count: number): TransformStream<Uint8Array, Uint8Array> {
+  let left = count;
+  return new TransformStream({
+    transform(chunk, controller) {
+      if (chunk.length > left) controller.enqueue(chunk.subarray(left));
+      left -= Math.min(left, chunk.length);
+    },
+  });
+}
+
+/** Puts bytes before a stream. */
+function preceded(bytes: Uint8Array): TransformStream<Uint8Array, Uint8Array> {
+  return new TransformStream({ start: (controller) => controller.enqueue(bytes) });
 }
 
 function parseHeader(where: string, file: Uint8Array): NpyHeader {
@@ -101,7 +118,8 @@ export function writeNpz(arrays: Iterable<readonly [name: string, array: Writabl
 export function npzFiles(arrays: readonly (readonly [name: string, record: TensorRecord])[]): ZipFile[] {
   return arrays.map(([name, record]) => {
     const header = npyHeader(name, record);
-    return { name: `${name}.npy`, read: async () => concatenated(header, await record.read()) };
+    const stream = record.stream?.bind(record);
+    return { name: `${name}.npy`, read: async () => concatenated(header, await record.read()), stream: stream && (() => stream().pipeThrough(preceded(header))) };
   });
 }
 

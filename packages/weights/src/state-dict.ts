@@ -6,6 +6,25 @@ export interface TensorRecord {
   readonly shape: readonly number[];
   /** Little-endian values in C order. */
   read(): Promise<Uint8Array>;
+  /** The same in parts, where the tensor's place allows: for what is too large to hold. */
+  stream?(): ReadableStream<Uint8Array>;
+}
+
+/**
+ * A tensor's bytes in parts of any size; all at once where its place allows no other.
+ * @yields the parts in order
+ */
+export async function* tensorParts(record: TensorRecord): AsyncGenerator<Uint8Array, void, void> {
+  if (record.stream === undefined) yield record.read();
+  else {
+    const reader = record.stream().getReader();
+    try {
+      for (let part = await reader.read(); !part.done; part = await reader.read()) yield part.value;
+    } finally {
+      // left early, it reads no further
+      await reader.cancel().catch(() => {});
+    }
+  }
 }
 
 /** A checkpoint as data: names to tensors, and text beside them. Names like `__proto__` are only names. */

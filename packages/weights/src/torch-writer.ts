@@ -17,7 +17,7 @@ export async function writeTorch(tensors: Iterable<readonly [name: string, tenso
 export function torchFiles(tensors: readonly (readonly [name: string, record: TensorRecord])[]): ZipFile[] {
   const text = (name: string, content: string): ZipFile => ({ name: `archive/${name}`, read: async () => new TextEncoder().encode(content) });
   const pickle = pickleState(tensors);
-  return [{ name: 'archive/data.pkl', read: async () => pickle }, text('byteorder', 'little'), ...tensors.map(([, record], i): ZipFile => ({ name: `archive/data/${i}`, read: () => record.read() })), text('version', '3\n')];
+  return [{ name: 'archive/data.pkl', read: async () => pickle }, text('byteorder', 'little'), ...tensors.map(([, record], i): ZipFile => ({ name: `archive/data/${i}`, read: () => record.read(), stream: record.stream?.bind(record) })), text('version', '3\n')];
 }
 
 /** The pickle (protocol 2) of an OrderedDict of tensors, one storage each. */

@@ -10,12 +10,16 @@ export interface ZipEntry {
   read(): Promise<Uint8Array>;
   /** The first bytes, as many as there are up to `length`, without reading the rest. */
   readStart(length: number): Promise<Uint8Array>;
+  /** Everything in parts, unpacked; it fails at its end where the CRC is another. */
+  stream(): ReadableStream<Uint8Array>;
 }
 
 /** A file to put into an archive, whose bytes are asked for when its turn has come. */
 export interface ZipFile {
   name: string;
   read(): Promise<Uint8Array>;
+  /** The same in parts, taken where it is there. */
+  stream?: (() => ReadableStream<Uint8Array>) | undefined;
 }
 
 /** Whether bytes begin as a zip archive does. */
@@ -58,6 +62,11 @@ export async function openZip(source: Source): Promise<Map<string, ZipEntry>> {
             throw damaged(name, cause);
           }
         },
+        stream: () => {
+          const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+          entry.getData(writable, { checkSignature: true }).catch((cause: unknown) => writable.abort(damaged(name, cause)).catch(() => {}));
+          return readable;
+        },
         readStart: async (length) => {
           const parts: Uint8Array[] = [];
           const stop = new AbortController();
@@ -96,7 +105,7 @@ export async function writeZip(files: readonly ZipFile[], to: WritableStream<Uin
   const writer = new ZipWriter(to);
   // a fixed date, so that the same tensors are the same file
   const options = { level: compress ? 6 : 0, lastModDate: new Date(Date.UTC(1980, 0, 1)), extendedTimestamp: false };
-  for (const { name, read } of files) await writer.add(name, new Uint8ArrayReader(await read()), options);
+  for (const { name, read, stream } of files) await writer.add(name, stream === undefined ? new Uint8ArrayReader(await read()) : stream(), options);
   await writer.close();
 }
 

@@ -2,7 +2,7 @@ import type { LongTaskOptions } from '@tinyfusion/core';
 import { firstImages } from '@tinyfusion/data';
 import { classifierFeatures, type FeatureNetwork, loadConvClassifier } from '@tinyfusion/eval';
 import { loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher } from '@tinyfusion/fashion-mnist';
-import { type DiT, loadAutoencoderKL, loadDiT } from '@tinyfusion/models';
+import { type DiT, type LoadOptions, loadAutoencoderKL, loadDiT } from '@tinyfusion/models';
 import { type PruneRecord, readPruneRecord } from '@tinyfusion/pruning';
 import type { StateDict } from '@tinyfusion/weights';
 import { loadSafetensors, writeFileAtomic } from '@tinyfusion/weights/node';
@@ -25,9 +25,9 @@ export interface Loaded {
 }
 
 /** A model from a file, or the embedded teacher. */
-export async function loadModel(path: string | undefined): Promise<Loaded> {
+export async function loadModel(path: string | undefined, options: LoadOptions = {}): Promise<Loaded> {
   const state = path === undefined ? await loadTeacher() : await loadSafetensors(path);
-  return { state, model: await loadDiT(state), name: path === undefined ? 'fashion-mnist teacher' : basename(path), record: readPruneRecord(state.metadata) };
+  return { state, model: await loadDiT(state, options), name: path === undefined ? 'fashion-mnist teacher' : basename(path), record: readPruneRecord(state.metadata) };
 }
 
 /** Latents of the first embedded training images. */

@@ -1,13 +1,15 @@
 import { ArgumentError, createRng, throwIfCancelled, torchCpu, torchCuda } from '@tinyfusion/core';
+import { imagenetClasses, imagenetLabel } from '@tinyfusion/data/imagenet';
 import { fashionMnistClassNames, loadAutoencoder } from '@tinyfusion/fashion-mnist';
-import { loadAutoencoderKL, loadReference, loadReferenceAutoencoder, presets } from '@tinyfusion/models';
+import { type TinyAutoencoder, loadAutoencoderKL, loadReference, loadReferenceAutoencoder, loadTinyAutoencoder, presets } from '@tinyfusion/models';
 import { weightsOf } from '@tinyfusion/weights';
 import { openCheckpoint } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
+import { type ImageSink, folderSink, gridSink, npzSink } from '../image-sink.js';
 import { cropCentre } from '../images.js';
 import { breathe } from '../loop.js';
 import { gridPng } from '../png.js';
-import { sampleReference, type Solver } from '../sample-reference.js';
+import { type Solver, sampleReference } from '../sample-reference.js';
 import { sampleImages } from '../sample.js';
 import { type JobContext, loadModel, write } from './context.js';
 
@@ -16,31 +18,54 @@ export interface SampleJob {
   /** A checkpoint of ours, or with `ckpt` the name of a published model. */
   model?: string;
   ckpt?: string;
+  /** Which weights of a training checkpoint. */
   weights?: string;
   vae?: string;
-  rng: 'philox' | 'torch-cuda' | 'torch-cpu';
-  classes?: number[];
+  /** TAESD's weights: what is being drawn is shown now and then beside `out`. */
+  preview?: string;
+  /** Default: `torch-cuda` with `ckpt`, as the references draw, else `philox`. */
+  rng?: 'philox' | 'torch-cuda' | 'torch-cpu';
+  /** How weights are held on the device. Default `'F32'`. */
+  dtype?: 'F32' | 'F16' | 'I8';
+  /** Numbers, or with `ckpt` names of ImageNet's. */
+  classes?: readonly string[];
+  /** How many images, of random classes or of `classes` in turn. Default: one a class named. */
+  count?: number;
+  /** Images at once. Default 32; with `ckpt` and no `count` all. */
+  batch?: number;
   steps?: number;
   solver?: Solver;
   cfg?: number;
   seed: number;
+  /** A `.png` for one picture, an `.npz` for evaluation, else a folder of PNGs. */
   out: string;
 }
 
-/** Draws images and writes them as one picture. */
+/** Draws images, and writes them as one picture, an archive, or a folder. */
 export async function sampleJob(job: SampleJob, context: JobContext): Promise<void> {
   if (job.ckpt !== undefined) return sampleReferenceJob(job, job.ckpt, context);
   if (job.model !== undefined && presets.includes(job.model)) throw new ArgumentError('--ckpt', undefined, `the file of ${job.model}'s weights (.pt, .safetensors or .npz)`);
   if (job.solver !== undefined && !isOwnSolver(job.solver)) throw new ArgumentError('--solver', job.solver, 'dpm, ddim or ddpm for this model');
-  const { model } = await loadModel(job.model);
+  for (const option of ['rng', 'preview'] as const) if (job[option] !== undefined) throw new ArgumentError(`--${option}`, job[option], 'to be given with --ckpt; this model has noise of its own for each image');
+  const { model } = await loadModel(job.model, { dtype: job.dtype });
   const vae = await loadAutoencoderKL(await loadAutoencoder());
-  const labels = job.classes ?? Array.from({ length: 2 * model.config.numClasses }, (_, i) => i % model.config.numClasses);
-  const batches: tf.Tensor4D[] = [];
-  for await (const images of sampleImages(model, vae, labels, { steps: job.steps ?? 20, solver: job.solver ?? 'dpm', guidance: job.cfg ?? 2.5, seed: job.seed, ...context })) batches.push(images);
-  const all = tf.tidy(() => cropCentre(tf.concat(batches, 0), 28));
-  await write(job.out, await gridPng(all, { columns: Math.min(10, labels.length) }));
-  tf.dispose([all, ...batches]);
-  console.log(`classes: ${[...new Set(labels)].map((l) => `${l} ${fashionMnistClassNames[l] ?? ''}`.trim()).join(', ')}`);
+  const { numClasses } = model.config;
+  const named = job.classes?.map((text) => labelOf(text, numClasses));
+  const labels = labelsFor(job, named ?? Array.from({ length: 2 * numClasses }, (_, i) => i % numClasses), numClasses);
+  const sink = sinkFor(job.out, { columns: Math.min(10, labels.length) });
+  try {
+    let at = 0;
+    for await (const images of sampleImages(model, vae, labels, { steps: job.steps ?? 20, solver: job.solver ?? 'dpm', guidance: job.cfg ?? 2.5, seed: job.seed, batchSize: job.batch ?? 32, ...context })) {
+      const shown = cropCentre(images, 28);
+      await sink.add(shown, labels.slice(at, (at += images.shape[0])));
+      tf.dispose([images, shown]);
+    }
+    console.log(`wrote ${await sink.finish()}`);
+  } catch (error) {
+    await sink.abandon();
+    throw error;
+  }
+  if (named !== undefined || job.count === undefined) console.log(`classes: ${[...new Set(labels)].map((l) => `${l} ${fashionMnistClassNames[l] ?? ''}`.trim()).join(', ')}`);
 }
 
 const isOwnSolver = (solver: Solver): solver is 'dpm' | 'ddim' | 'ddpm' => ['dpm', 'ddim', 'ddpm'].includes(solver);
@@ -55,23 +80,93 @@ async function sampleReferenceJob(job: SampleJob, path: string, context: JobCont
   if (job.model === undefined) throw new ArgumentError('--model', undefined, `the name of the checkpoint's model, one of ${presets.join(', ')}`);
   if (job.vae === undefined) throw new ArgumentError('--vae', undefined, 'the file of the autoencoder that turns latents into images: for DiT and SiT that of stabilityai/sd-vae-ft-ema, for MAR kl16.ckpt');
   await using checkpoint = await openCheckpoint(path);
-  const model = await loadReference(job.model, weightsOf(checkpoint, job.weights));
+  const model = await loadReference(job.model, weightsOf(checkpoint, job.weights), { dtype: job.dtype });
   await using autoencoder = await openCheckpoint(job.vae);
   const vae = await loadReferenceAutoencoder(weightsOf(autoencoder));
-  if (vae.config.latentChannels !== model.config.inChannels) throw new ArgumentError('--vae', job.vae, `an autoencoder of ${model.config.inChannels} latent channels; this one has ${vae.config.latentChannels}`);
-  const labels = job.classes ?? shownClasses.filter((label) => label < model.config.numClasses);
+  const { inChannels, numClasses } = model.config;
+  if (vae.config.latentChannels !== inChannels) throw new ArgumentError('--vae', job.vae, `an autoencoder of ${inChannels} latent channels; this one has ${vae.config.latentChannels}`);
+  const preview = job.preview === undefined ? undefined : await Preview.open(job.preview, `${job.out.replace(/\.\w+$/, '')}.preview.png`);
+  const named = job.classes?.map((text) => labelOf(text, numClasses)) ?? (job.count === undefined ? shownClasses.filter((label) => label < numClasses) : undefined);
+  const labels = labelsFor(job, named ?? [], numClasses);
   const options = { ...(job.solver === undefined ? {} : { solver: job.solver }), ...(job.steps === undefined ? {} : { steps: job.steps }), ...(job.cfg === undefined ? {} : { guidance: job.cfg }) };
-  const latents = await sampleReference(model, labels, { ...options, rng: streams[job.rng](job.seed), ...context });
-  const images: tf.Tensor4D[] = [];
-  for (let i = 0; i < labels.length; i++) {
-    throwIfCancelled(context.signal, 'decode');
-    // one at a time: the autoencoder needs more memory than the transformer
-    images.push(tf.tidy(() => vae.fromLatents(tf.slice(latents, [i, 0, 0, 0], [1, -1, -1, -1]))));
-    context.onProgress?.({ task: 'decode', step: i + 1, total: labels.length, unit: 'image' });
-    await breathe();
+  // torchvision's save_image: two black pixels between and around images
+  const sink = sinkFor(job.out, { columns: 4, scale: 1, gap: 2, border: 2 });
+  const rng = streams[job.rng ?? 'torch-cuda'](job.seed);
+  const batch = job.batch ?? (job.count === undefined ? labels.length : 32);
+  try {
+    for (let at = 0; at < labels.length; at += batch) {
+      const own = labels.slice(at, at + batch);
+      const latents = await sampleReference(model, own, { ...options, rng, ...context, ...(preview === undefined ? {} : { onStep: (step) => preview.show(step) }) });
+      for (let i = 0; i < own.length; i++) {
+        throwIfCancelled(context.signal, 'decode');
+        // one at a time: the autoencoder needs more memory than the transformer
+        const image = tf.tidy(() => vae.fromLatents(tf.slice(latents, [i, 0, 0, 0], [1, -1, -1, -1])));
+        await sink.add(image, [own[i]!]);
+        image.dispose();
+        context.onProgress?.({ task: 'decode', step: at + i + 1, total: labels.length, unit: 'image' });
+        await breathe();
+      }
+      latents.dispose();
+    }
+    console.log(`wrote ${await sink.finish()}`);
+    await preview?.close();
+  } catch (error) {
+    await sink.abandon();
+    throw error;
+  } finally {
+    for (const own of [model, vae]) own.dispose();
   }
-  const all = tf.concat(images, 0);
-  await write(job.out, await gridPng(all, { columns: 4, scale: 1, gap: 2 }));
-  tf.dispose([latents, all, ...images]);
-  for (const own of [model, vae]) own.dispose();
+  if (named !== undefined && numClasses === imagenetClasses.length) console.log(`classes: ${[...new Set(labels)].map((l) => `${l} ${imagenetClasses[l]!.split(',')[0]}`).join(', ')}`);
+}
+
+/** A picture of what is being drawn, through TAESD, every tenth of the way. */
+class Preview {
+  #last: Promise<void> = Promise.resolve();
+
+  private constructor(
+    readonly tiny: TinyAutoencoder,
+    readonly path: string,
+  ) {}
+
+  static async open(file: string, path: string): Promise<Preview> {
+    await using checkpoint = await openCheckpoint(file);
+    return new Preview(await loadTinyAutoencoder(weightsOf(checkpoint)), path);
+  }
+
+  /** @param step of a sampler: its idea of the end result is shown */
+  show({ step, total, xStart }: { step: number; total: number; xStart: tf.Tensor }): void {
+    if (step % Math.max(1, Math.floor(total / 10)) !== 0) return;
+    if (xStart.shape[3] !== 4) throw new ArgumentError('--preview', 'TAESD', 'a model of Stable Diffusion’s latents, of 4 channels');
+    const images = this.tiny.fromLatents(tf.clipByValue(xStart, -10, 10) as tf.Tensor4D);
+    this.#last = this.#last.then(async () => {
+      const png = await gridPng(images, { columns: 4, scale: 1, gap: 2, border: 2 });
+      images.dispose();
+      await write(this.path, png);
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#last;
+    this.tiny.dispose();
+  }
+}
+
+function sinkFor(out: string, grid: Parameters<typeof gridSink>[1]): ImageSink {
+  if (out.endsWith('.png')) return gridSink(out, grid);
+  if (out.endsWith('.npz')) return npzSink(out);
+  if (/\.\w{2,4}$/.test(out)) throw new ArgumentError('--out', out, 'a .png, an .npz, or a folder');
+  return folderSink(out);
+}
+
+function labelOf(text: string, numClasses: number): number {
+  const label = numClasses === imagenetClasses.length ? imagenetLabel(text) : Number(text);
+  if (!Number.isInteger(label) || label < 0 || label >= numClasses) throw new ArgumentError('labels', Number.isNaN(label) ? text : label, `integers from 0 to ${numClasses - 1}`);
+  return label;
+}
+
+/** The classes of all images: those named in turn, or random ones of a stream of their own. */
+function labelsFor({ count, seed }: SampleJob, named: readonly number[], numClasses: number): number[] {
+  if (count === undefined) return [...named];
+  if (named.length > 0) return Array.from({ length: count }, (_, i) => named[i % named.length]!);
+  return [...createRng(seed).split('labels').integers(0, numClasses, count)];
 }
