@@ -1,7 +1,7 @@
 // Upstream's first example, `python sample.py --model DiT-D14/2 --ckpt … --seed 5464`, line by line: a checkpoint and an
 // autoencoder in the published formats, and the picture that PyTorch makes of them on a CPU.
 import { execFile, execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,7 +10,7 @@ import { loadReferenceAutoencoder, loadTinyAutoencoder } from '@tinyfusion/model
 import { type StateDict, parseNpz, tensorParts, toFloat32, weightsOf } from '@tinyfusion/weights';
 import { openCheckpoint } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
-import { decode } from 'fast-png';
+import { decode, encode } from 'fast-png';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 const bin = fileURLToPath(new URL('../packages/cli/bin/tinyfusion.mjs', import.meta.url));
@@ -111,4 +111,40 @@ describe.skipIf(python === undefined)('a published checkpoint and PyTorch (skipp
     expect(decode(readFileSync(file('previewed.preview.png'))).width).toBe(decode(readFileSync(file('previewed.png'))).width);
     expect(existsSync(file('previewed.png'))).toBe(true);
   }, 300_000);
+
+  it('encodes a folder of images to the features and labels that extract_features.py keeps', async () => {
+    await using pictures = await openCheckpoint(file('images.npy'));
+    const bytes = await pictures.tensors.get('array')!.read();
+    for (const name of ['cat', 'dog']) mkdirSync(file(`train/${name}`), { recursive: true });
+    const places = ['cat/a.png', 'cat/b.png', 'dog/c.png'];
+    for (const [i, place] of places.entries()) writeFileSync(file(`train/${place}`), encode({ width: 64, height: 64, channels: 3, data: bytes.slice(i * 12288, (i + 1) * 12288) }));
+    const encodeAll = ['encode', 'train', '--vae', 'sd-vae-ft-ema.bin', '--size', '64', '--rng', 'torch-cpu', '--batch', '2', '--out', 'features'];
+    expect((await run(...encodeAll)).stdout).toContain('3 images encoded to features; 2 classes');
+    const kept = async (path: string) => {
+      await using array = await openCheckpoint(file(path));
+      const record = array.tensors.get('array')!;
+      return { shape: record.shape, values: await toFloat32(record) };
+    };
+    const { shape, values: wanted } = await kept('expected_features.npy');
+    expect(shape).toEqual([3, 2, 4, 8, 8]);
+    const agrees = async (): Promise<void> => {
+      for (const i of [0, 1, 2]) {
+        const { shape: own, values } = await kept(`features/imagenet64_features/${i}.npy`);
+        expect(own).toEqual([2, 4, 8, 8]);
+        expect(values.reduce((worst, v, j) => Math.max(worst, Math.abs(v - wanted[i * 512 + j]!)), 0)).toBeLessThan(2e-4);
+        expect(await kept(`features/imagenet64_labels/${i}.npy`)).toEqual({ shape: [1], values: Float32Array.of(i === 2 ? 1 : 0) });
+      }
+    };
+    await agrees();
+    // stopped in the middle and begun again
+    for (const i of [1, 2]) for (const part of ['features', 'labels']) rmSync(file(`features/imagenet64_${part}/${i}.npy`));
+    expect((await run(...encodeAll)).stdout).toContain('2 images encoded to features, 1 were there');
+    await agrees();
+    // a broken file is named, or left out and counted
+    writeFileSync(file('train/cat/broken.jpg'), 'not a picture');
+    const refused = await run(...encodeAll, '--out', 'other');
+    expect([refused.code, refused.stderr]).toEqual([1, expect.stringMatching(/broken\.jpg cannot be decoded/)]);
+    expect((await run(...encodeAll, '--out', 'other', '--skip-broken')).stdout).toContain('1 images encoded to other, 2 were there, 1 broken; 2 classes');
+    expect(readdirSync(file('other/imagenet64_labels')).toSorted()).toEqual(['0.npy', '1.npy', '3.npy']);
+  }, 120_000);
 });

@@ -11,6 +11,7 @@ writes
     expected_latents.npy              its latents, float32 [8, 4, 8, 8]
     expected_tiny.npy                 TAESD's images of these latents, float32 [8, 3, 64, 64]
     expected_moments.npy              the autoencoder's mean and log variance of the first of its own images
+    images.npy, expected_features.npy pictures, bytes [3, 64, 64, 3], and what `extract_features.py` keeps of them on a CPU
 """
 import argparse
 import math
@@ -286,6 +287,16 @@ def main(folder):
     np.save(folder / 'expected_tiny.npy', small.decoder.layers(torch.tanh(scaled / 3) * 3).mul(2).sub(1).numpy())
     np.save(folder / 'expected_tiny_latents.npy', small.encoder.layers(images.clamp(-1, 1).add(1).div(2)).numpy())
     np.save(folder / 'expected_moments.npy', vae.quant_conv(vae.encoder(images[:1].clamp(-1, 1))).numpy())
+
+    pictures = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
+    np.save(folder / 'images.npy', pictures.numpy())
+    torch.manual_seed(0)
+    features = []
+    for picture in pictures:
+        x = ((picture.permute(2, 0, 1).float() / 255) - 0.5) / 0.5
+        mean, log_variance = vae.quant_conv(vae.encoder(torch.stack([x, x.flip(2)]))).chunk(2, 1)
+        features.append((mean + (0.5 * log_variance.clamp(-30, 20)).exp() * torch.randn(mean.shape)) * 0.18215)
+    np.save(folder / 'expected_features.npy', torch.stack(features).numpy())
 
 
 if __name__ == '__main__':

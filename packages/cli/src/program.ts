@@ -133,6 +133,17 @@ export function program(): Command {
     .option('--whole', 'all tensors of a training checkpoint, under their paths')
     .action((from: string, to: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).convertJob(from, to, options, context)));
 
+  job(main, 'encode', 'a folder of images, each class a folder in it, to latents and labels for training')
+    .argument('<folder>', 'images: .png, .jpg, .webp …')
+    .requiredOption('--vae <file>', 'weights of the autoencoder')
+    .option('--size <n>', 'side of the centre crop', count, 256)
+    .option('--batch <n>', 'images at once, each plain and flipped', count, 4)
+    .addOption(new Option('--rng <stream>', 'random stream of the seed; torch-cuda draws what the reference draws').choices(['philox', 'torch-cuda', 'torch-cpu']).default('torch-cuda'))
+    .option('--seed <n>', 'random seed', seed, 0)
+    .option('--skip-broken', 'leave out files that cannot be decoded, and count them')
+    .option('--out <folder>', 'where imagenet<size>_features and imagenet<size>_labels go', 'features')
+    .action((folder: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).encodeJob(folder, options, context)));
+
   job(main, 'compare', 'choices of layers side by side at equal recovery, over several seeds')
     .option('--seeds <list>', 'seeds', layers, [0, 1, 2])
     .option('--mask-steps <n>', 'steps of mask learning', count, 600)

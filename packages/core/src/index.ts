@@ -1,3 +1,4 @@
+export { concatenate } from './concatenate.js';
 export {
   ArgumentError,
   BackendError,

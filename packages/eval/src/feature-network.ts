@@ -1,4 +1,4 @@
-import { ArgumentError, type LongTaskOptions, ShapeError, throwIfCancelled } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions, ShapeError, concatenate, throwIfCancelled } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** A network that turns images into features, and into logits where it classifies. */
@@ -109,14 +109,4 @@ function provenanceOf({ name, version, resize = 'none', dimension, comparable, n
   if (!comparable) warnings.push(`features are those of ${name}: compare these numbers with each other, not with published ones`);
   if (note !== undefined) warnings.push(note);
   return { network: name, ...(version === undefined ? {} : { version }), resize, images, warnings };
-}
-
-function concatenate(parts: readonly Float32Array[]): Float32Array {
-  const out = new Float32Array(parts.reduce((sum, p) => sum + p.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }

@@ -4,6 +4,8 @@
  */
 export type { JobContext } from './jobs/context.js';
 export { distillJob, type DistillJob } from './jobs/distill.js';
+export { encodeJob, type EncodeJob } from './jobs/encode.js';
+export { encodeFolder, type EncodeFolderOptions } from './encode-folder.js';
 export { evaluateImagesJob, evaluateJob, type EvaluateJob } from './jobs/evaluate.js';
 export { convertJob, inspect, inspectJob, type ConvertJob, type InspectJob, type Inspection, type PruneFileJob } from './jobs/files.js';
 export { learnMasksJob, type LearnMasksJob } from './jobs/learn-masks.js';

@@ -1,4 +1,4 @@
-import { ArgumentError, type LongTaskOptions, createRng, throwIfCancelled } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions, concatenate, createRng, throwIfCancelled } from '@tinyfusion/core';
 import { type Denoiser, GaussianDiffusion, type SamplingStep, classifierFreeGuidance, ddim, ddpm, dpmSolver, sampleToEnd } from '@tinyfusion/diffusion';
 import type { AutoencoderKL, DiT } from '@tinyfusion/models';
 import * as tf from '@tensorflow/tfjs-core';
@@ -53,14 +53,4 @@ export async function* sampleImages(dit: DiT, vae: AutoencoderKL, labels: ArrayL
       tf.dispose([noise, conditioned, ...(doubled === undefined ? [] : [doubled])]);
     }
   }
-}
-
-function concatenate(parts: readonly Float32Array[]): Float32Array {
-  const out = new Float32Array(parts.reduce((sum, p) => sum + p.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }

@@ -4,7 +4,7 @@ export { blobSource, bytesSource, type Source } from './source.js';
 export { stateDictHash, stateDictOf, tensorParts, toFloat32, toFloat64, type StateDict, type TensorRecord } from './state-dict.js';
 export { withDtype } from './convert.js';
 export { readCheckpoint } from './checkpoint.js';
-export { parseNpz, readNpy, readNpz, writeNpz } from './numpy.js';
+export { parseNpz, readNpy, readNpz, writeNpy, writeNpz } from './numpy.js';
 export { parseTorch, readTorch, weightsOf, type TorchCheckpoint } from './torch.js';
 export { writeTorch } from './torch-writer.js';
 export { readShardedSafetensors } from './sharded.js';

@@ -114,6 +114,11 @@ export function writeNpz(arrays: Iterable<readonly [name: string, array: Writabl
   return zipBytes(npzFiles(Array.from(arrays, ([name, { bytes, ...rest }]) => [name, { ...rest, read: async () => bytes }] as const)), { compress });
 }
 
+/** An array as a `.npy`, as `numpy.save` writes it. @throws CheckpointError for types that numpy does not have */
+export function writeNpy({ bytes, ...array }: WritableTensor): Uint8Array {
+  return concatenated(npyHeader('the array', array), bytes);
+}
+
 /** The files inside of an `.npz`. @throws CheckpointError as {@link writeNpz} */
 export function npzFiles(arrays: readonly (readonly [name: string, record: TensorRecord])[]): ZipFile[] {
   return arrays.map(([name, record]) => {
