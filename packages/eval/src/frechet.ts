@@ -1,6 +1,7 @@
 import { ArgumentError } from '@tinyfusion/core';
+import { type LinearAlgebra, leadingDimension, withLinearAlgebra } from './linear-algebra.js';
 import { type CholeskyFactor, pivotedCholesky } from './pivoted-cholesky.js';
-import { singularValues } from './singular-values.js';
+import { singularValuesAt } from './singular-values.js';
 import type { Statistics } from './statistics.js';
 
 /** A Fréchet distance and what it is made of; plain JSON. */
@@ -22,17 +23,21 @@ export interface FrechetDistance {
 /**
  * Squared Fréchet distance of two Gaussians (Dowson & Landau 1982; as FID, Heusel et al. 2017): FID on Inception's
  * features, sFID on spatial ones. With Σ = L·Lᵀ, the trace of √(Σ₁Σ₂) is the sum of the singular values of L₁ᵀL₂. Those
- * come with an error of 1e-16 of the largest one. Eigenvalues of √Σ₁ Σ₂ √Σ₁ would have that error before their root is
+ * come with an error of 1e-15 of the largest one. Eigenvalues of √Σ₁ Σ₂ √Σ₁ would have that error before their root is
  * taken, which makes 1e-8 of it wherever a covariance is singular.
  *
  * @throws ArgumentError where the dimensions differ, a value is not finite, or a matrix is no covariance
  */
 export function frechetDistance(a: Statistics, b: Statistics): FrechetDistance {
   if (a.dimension !== b.dimension) throw new ArgumentError('frechetDistance: dimensions', [a.dimension, b.dimension], 'equal; both must be statistics of one feature network');
-  const factors: [CholeskyFactor, CholeskyFactor] = [factorOf('first', a), factorOf('second', b)];
+  for (const [which, statistics] of [['first', a], ['second', b]] as const) checkStatistics(`frechetDistance: ${which} statistics`, statistics);
+  const [traceOfRoot, ...factors] = withLinearAlgebra((algebra) => {
+    const [first, second] = [factorOf(algebra, 'first', a), factorOf(algebra, 'second', b)];
+    return [traceOfFactors(algebra, first, second, a.dimension), first, second] as const;
+  });
   let meanTerm = 0;
   for (let i = 0; i < a.dimension; i++) meanTerm += (a.mean[i]! - b.mean[i]!) ** 2;
-  const covarianceTerm = trace(a) + trace(b) - 2 * traceOfRoot(...factors, a.dimension);
+  const covarianceTerm = trace(a) + trace(b) - 2 * traceOfRoot;
   const warnings = [...new Set([...warningsOf(a), ...warningsOf(b)])];
   const [{ rank, residual }, other] = factors;
   return { distance: meanTerm + covarianceTerm, meanTerm, covarianceTerm, ranks: [rank, other.rank], residuals: [residual, other.residual], warnings };
@@ -41,37 +46,29 @@ export function frechetDistance(a: Statistics, b: Statistics): FrechetDistance {
 /** Far above what rounding leaves of a covariance, even of one kept in float32. */
 const largestResidual = 1e-4;
 
-function factorOf(which: string, { dimension: d, mean, covariance }: Statistics): CholeskyFactor {
-  const name = `frechetDistance: ${which} statistics`;
+function checkStatistics(name: string, { dimension: d, mean, covariance }: Statistics): void {
   if (mean.length !== d || covariance.length !== d * d) throw new ArgumentError(`${name}: lengths of mean and covariance`, [mean.length, covariance.length], `[${d}, ${d * d}]`);
   for (const values of [mean, covariance]) {
     const at = values.findIndex((v) => !Number.isFinite(v));
     if (at >= 0) throw new ArgumentError(`${name}: ${values === mean ? 'mean' : 'covariance'}, value ${at}`, values[at], 'a finite number');
   }
-  const factor = pivotedCholesky(covariance, d);
-  if (factor.residual > largestResidual) throw new ArgumentError(`${name}: what its covariance has beyond a positive semidefinite matrix`, factor.residual, `at most ${largestResidual} of the largest variance; this matrix is not a covariance`);
+}
+
+function factorOf(algebra: LinearAlgebra, which: string, { dimension, covariance }: Statistics): CholeskyFactor {
+  const factor = pivotedCholesky(algebra, covariance, dimension);
+  if (factor.residual > largestResidual) throw new ArgumentError(`frechetDistance: ${which} statistics: what its covariance has beyond a positive semidefinite matrix`, factor.residual, `at most ${largestResidual} of the largest variance; this matrix is not a covariance`);
   return factor;
 }
 
-/** Sum of the singular values of L₁ᵀL₂. */
-function traceOfRoot(a: CholeskyFactor, b: CholeskyFactor, d: number): number {
+/** Sum of the singular values of L₁ᵀL₂. L₁'s memory is changed. */
+function traceOfFactors(algebra: LinearAlgebra, a: CholeskyFactor, b: CholeskyFactor, d: number): number {
   if (a.rank === 0 || b.rank === 0) return 0;
-  return singularValues(transposedProduct(a, b, d), a.rank, b.rank).reduce((sum, value) => sum + value, 0);
-}
-
-/** L₁ᵀL₂, [rank₁, rank₂]. */
-function transposedProduct({ factor: a, rank: m }: CholeskyFactor, { factor: b, rank: n }: CholeskyFactor, d: number): Float64Array {
-  const out = new Float64Array(m * n);
-  // some rows of b at a time, so that they stay in the cache
-  for (let start = 0; start < d; start += 64) {
-    for (let i = 0; i < m; i++) {
-      for (let k = start; k < Math.min(d, start + 64); k++) {
-        const factor = a[k * m + i]!;
-        if (factor !== 0) for (let j = 0, to = i * n, from = k * n; j < n; j++, to++, from++) out[to]! += factor * b[from]!;
-      }
-    }
-  }
-  return out;
+  // singularValuesAt takes matrices that are not wider than tall
+  const [tall, flat] = a.rank >= b.rank ? [a, b] : [b, a];
+  const ld = leadingDimension(flat.rank);
+  const [rows, places, product] = [algebra.allocateDoubles(d * flat.ld), algebra.allocate(4 * d), algebra.allocateDoubles(tall.rank * ld)];
+  algebra.exports.factorProduct(tall.at, tall.ld, tall.rank, tall.order, flat.at, flat.ld, flat.rank, flat.order, d, rows, places, product, ld, algebra.scratch);
+  return singularValuesAt(algebra, product, tall.rank, flat.rank, ld).reduce((sum, value) => sum + value, 0);
 }
 
 function trace({ covariance, dimension: d }: Statistics): number {

@@ -1,4 +1,5 @@
 import { ArgumentError, type LongTaskOptions, type Rng, throwIfCancelled } from '@tinyfusion/core';
+import { type LinearAlgebra, withLinearAlgebra } from './linear-algebra.js';
 import { rowsOf } from './statistics.js';
 
 /** Rows of one subset. */
@@ -46,7 +47,7 @@ export async function kernelDistance(generated: ArrayLike<number>, real: ArrayLi
     throwIfCancelled(signal, 'kernel distance');
     const a = subsetRows(`KernelDistanceOptions.indices, generated rows of subset ${i}`, generated, subset.generated, n, dimension);
     const b = subsetRows(`KernelDistanceOptions.indices, real rows of subset ${i}`, real, subset.real, m, dimension);
-    values.push(within(a, dimension) + within(b, dimension) - 2 * across(a, b, dimension));
+    values.push(withLinearAlgebra((algebra) => squaredDiscrepancy(algebra, a, b, dimension)));
     onProgress?.({ task: 'kernel distance', step: i + 1, total: chosen.length, unit: 'subset' });
     await new Promise((resolve) => setTimeout(resolve, 0));
   }
@@ -73,25 +74,30 @@ function subsetRows(name: string, features: ArrayLike<number>, rows: ArrayLike<n
   return out;
 }
 
-/** Mean of the kernel over pairs of different rows of a set. */
-function within(x: Float64Array, d: number): number {
-  const n = x.length / d;
-  let sum = 0;
-  for (let i = 0; i < n; i++) for (let j = i + 1; j < n; j++) sum += kernel(x, i, x, j, d);
-  return (2 * sum) / (n * (n - 1));
-}
-
-/** Mean of the kernel over all pairs of two sets. */
-function across(x: Float64Array, y: Float64Array, d: number): number {
+function squaredDiscrepancy(algebra: LinearAlgebra, x: Float64Array, y: Float64Array, d: number): number {
   const [n, m] = [x.length / d, y.length / d];
-  let sum = 0;
-  for (let i = 0; i < n; i++) for (let j = 0; j < m; j++) sum += kernel(x, i, y, j, d);
-  return sum / (n * m);
+  const [atX, atY] = [algebra.putMatrix(x, n, d, d), algebra.putMatrix(y, m, d, d)];
+  return (2 * kernelSum(algebra, atX, n, atX, n, d, true)) / (n * (n - 1)) + (2 * kernelSum(algebra, atY, m, atY, m, d, true)) / (m * (m - 1)) - (2 * kernelSum(algebra, atX, n, atY, m, d, false)) / (n * m);
 }
 
-function kernel(x: Float64Array, i: number, y: Float64Array, j: number, d: number): number {
-  let dot = 0;
-  for (let k = 0; k < d; k++) dot += x[i * d + k]! * y[j * d + k]!;
-  const base = dot / d + 1;
-  return base * base * base;
+/** Rows of products that are held at a time. */
+const strip = 128;
+
+/** Sum of the kernel over pairs of rows of two sets in the memory; with `above` only pairs i < j. */
+function kernelSum(algebra: LinearAlgebra, x: number, n: number, y: number, m: number, d: number, above: boolean): number {
+  const products = algebra.allocateDoubles(Math.min(strip, n) * m);
+  let sum = 0;
+  for (let first = 0; first < n; first += strip) {
+    const rows = Math.min(strip, n - first);
+    const from = above ? first : 0;
+    algebra.exports.gemm(1 / d, x + 8 * first * d, d, 1, y + 8 * from * d, 1, d, products, m, rows, m - from, d, 0, above ? 1 : 0, algebra.scratch);
+    const values = algebra.doubles(products, rows * m);
+    for (let i = 0; i < rows; i++) {
+      for (let j = above ? i + 1 : 0, at = i * m + j; j < m - from; j++, at++) {
+        const base = values[at]! + 1;
+        sum += base * base * base;
+      }
+    }
+  }
+  return sum;
 }

@@ -1,151 +1,53 @@
-// ml-matrix's SVD walks columns of row-major arrays: at the size of Inception's features, 2048 × 2048, it takes minutes.
-// Here only the values are wanted: Householder's bidiagonalisation row by row, then the eigenvalues of a tridiagonal matrix.
+import { type LinearAlgebra, leadingDimension, withLinearAlgebra } from './linear-algebra.js';
+
+/** Diagonals of the band on the way to two: wide enough for products to be fast, narrow enough for what comes after them. */
+const band = 32;
 
 /**
- * Singular values of a matrix in float64 (Golub & Kahan 1965), with errors of about 1e-16 of the largest.
+ * Singular values of a matrix in float64, with errors of about 1e-15 of the largest: blocked reflections to a band, from
+ * there to two diagonals, and Golub & Kahan's iteration (1965).
  *
- * @param matrix `[rows, columns]`, row by row; overwritten
+ * @param matrix `[rows, columns]`, row by row
  * @returns min(rows, columns) values, in no order
  */
 export function singularValues(matrix: Float64Array, rows: number, columns: number): Float64Array {
   if (rows < columns) return singularValues(transposed(matrix, rows, columns), columns, rows);
-  const { diagonal, above } = bidiagonalise(matrix, rows, columns);
-  return valuesOfBidiagonal(diagonal, above);
+  return withLinearAlgebra((algebra) => {
+    const ld = leadingDimension(columns);
+    return singularValuesAt(algebra, algebra.putMatrix(matrix, rows, columns, ld), rows, columns, ld);
+  });
 }
 
-/** Reduces a matrix of at least as many rows as columns to two diagonals with the same singular values. */
-function bidiagonalise(a: Float64Array, m: number, n: number): { diagonal: Float64Array; above: Float64Array } {
-  const diagonal = new Float64Array(n);
-  const above = new Float64Array(Math.max(0, n - 1));
-  const left = new Float64Array(m);
-  const right = new Float64Array(n);
-  const sums = new Float64Array(n);
-  for (let k = 0; k < n; k++) {
-    // from the left: zeros below the diagonal of column k
-    for (let i = k; i < m; i++) left[i] = a[i * n + k]!;
-    const alpha = reflector(left, k, m);
-    diagonal[k] = alpha.value;
-    sums.fill(0, k + 1);
-    if (alpha.tau !== 0) {
-      let i = k;
-      for (; i + 2 <= m; i += 2) addTwo(sums, a, i * n, left[i]!, left[i + 1]!, k + 1, n);
-      for (; i < m; i++) addTo(sums, a, i * n, left[i]!, k + 1, n);
-      addFrom(a, k * n, sums, -alpha.tau * left[k]!, k + 1, n);
-    }
-    // from the right: zeros after the second entry of row k
-    let beta = { value: 0, tau: 0 };
-    if (k < n - 1) {
-      for (let j = k + 1; j < n; j++) right[j] = a[k * n + j]!;
-      beta = reflector(right, k + 1, n);
-      above[k] = beta.value;
-    }
-    // both changes of a row while it is in the cache
-    for (let i = k + 1; i < m; i++) {
-      const row = i * n;
-      const factor = -alpha.tau * left[i]!;
-      let product = 0;
-      for (let j = k + 1; j < n; j++) {
-        const value = a[row + j]! + factor * sums[j]!;
-        a[row + j] = value;
-        product += value * right[j]!;
-      }
-      if (beta.tau !== 0) addFrom(a, row, right, -beta.tau * product, k + 1, n);
-    }
-  }
-  return { diagonal, above };
+/** {@link singularValues} of a matrix in the memory, of at least as many rows as columns; it is overwritten. */
+export function singularValuesAt(algebra: LinearAlgebra, at: number, rows: number, columns: number, ld: number): Float64Array {
+  const { exports } = algebra;
+  const scale = normalise(algebra.doubles(at, rows * ld), rows, columns, ld);
+  if (scale === 0) return new Float64Array(columns);
+  const [v, y, w] = [0, 1, 2].map(() => algebra.allocateDoubles(rows * band)) as [number, number, number];
+  const t = algebra.allocateDoubles(2 * band * (band + 1));
+  exports.reduceToBand(at, rows, columns, ld, band, v, y, w, t, algebra.scratch);
+
+  const bandLd = 3 * band;
+  const size = columns * (bandLd + 1);
+  const start = algebra.allocateDoubles(size);
+  const [diagonal, above, room] = [columns, columns, 3 * band + 1].map((count) => algebra.allocateDoubles(count)) as [number, number, number];
+  const from = algebra.doubles(at, rows * ld);
+  const to = algebra.doubles(start, size).fill(0);
+  for (let i = 0; i < columns; i++) to.set(from.subarray(i * ld + i, i * ld + Math.min(columns, i + band + 1)), band + i * (bandLd + 1));
+  exports.bandToBidiagonal(start + 8 * band, columns, band, bandLd, diagonal, above, room);
+  if (exports.bidiagonalValues(diagonal, above, columns) === 0) throw new Error('internal error, please report: the singular values of a matrix did not converge');
+  return algebra.doubles(diagonal, columns).map((value) => value * scale);
 }
 
-/** Householder's vector v in place, for which (I − τvvᵀ)x is `value` in its first entry and zero in the others. */
-function reflector(x: Float64Array, from: number, to: number): { value: number; tau: number } {
+/** Divides by a power of two, so that the largest value is from 1 to 2: squares neither overflow nor vanish. @returns that power */
+function normalise(values: Float64Array, rows: number, columns: number, ld: number): number {
   let largest = 0;
-  for (let i = from; i < to; i++) largest = Math.max(largest, Math.abs(x[i]!));
-  if (largest === 0) return { value: 0, tau: 0 };
-  let sum = 0;
-  for (let i = from; i < to; i++) sum += (x[i]! / largest) ** 2;
-  const norm = largest * Math.sqrt(sum);
-  const first = x[from]!;
-  const value = first > 0 ? -norm : norm;
-  if (first === value) return { value, tau: 0 };
-  x[from] = first - value;
-  // vᵀv = 2·norm·(norm + |first|)
-  return { value, tau: 1 / (norm * (norm + Math.abs(first))) };
-}
-
-/** sums += x · row + y · the row after it */
-function addTwo(sums: Float64Array, a: Float64Array, row: number, x: number, y: number, from: number, to: number): void {
-  const next = row + to;
-  for (let j = from; j < to; j++) sums[j]! += x * a[row + j]! + y * a[next + j]!;
-}
-
-/** sums += factor · row */
-function addTo(sums: Float64Array, a: Float64Array, row: number, factor: number, from: number, to: number): void {
-  for (let j = from; j < to; j++) sums[j]! += factor * a[row + j]!;
-}
-
-/** row += factor · values */
-function addFrom(a: Float64Array, row: number, values: Float64Array, factor: number, from: number, to: number): void {
-  for (let j = from; j < to; j++) a[row + j]! += factor * values[j]!;
-}
-
-/**
- * Singular values of a bidiagonal matrix: the eigenvalues that are not negative of the symmetric tridiagonal matrix with
- * zeros on its diagonal and the two diagonals in turn beside it, which come in pairs ±σ.
- */
-function valuesOfBidiagonal(diagonal: Float64Array, above: Float64Array): Float64Array {
-  const n = diagonal.length;
-  const beside = new Float64Array(2 * n);
-  for (let i = 0; i < n; i++) {
-    beside[2 * i] = diagonal[i]!;
-    beside[2 * i + 1] = above[i] ?? 0;
-  }
-  const values = tridiagonalEigenvalues(new Float64Array(2 * n), beside);
-  return values.toSorted((x, y) => y - x).subarray(0, n).map((v) => Math.max(0, v));
-}
-
-/** Eigenvalues of a symmetric tridiagonal matrix by the implicit QL method (Martin & Wilkinson 1968). Arrays are overwritten. */
-function tridiagonalEigenvalues(d: Float64Array, e: Float64Array): Float64Array {
-  const n = d.length;
-  for (let l = 0; l < n; l++) {
-    for (let iteration = 0; ; iteration++) {
-      let m = l;
-      for (; m < n - 1; m++) {
-        const scale = Math.abs(d[m]!) + Math.abs(d[m + 1]!);
-        // the diagonal starts as zeros: neighbours beside it take its place
-        const size = Math.max(scale, Math.abs(e[m - 1] ?? 0), Math.abs(e[m + 1] ?? 0));
-        if (Math.abs(e[m]!) <= Number.EPSILON * size || e[m] === 0) break;
-      }
-      if (m === l) break;
-      if (iteration === 100) throw new Error('internal error, please report: the eigenvalues of a covariance did not converge');
-      let g = (d[l + 1]! - d[l]!) / (2 * e[l]!);
-      let r = Math.hypot(g, 1);
-      g = d[m]! - d[l]! + e[l]! / (g + (g >= 0 ? r : -r));
-      let [s, c, p] = [1, 1, 0];
-      let i = m - 1;
-      for (; i >= l; i--) {
-        const f = s * e[i]!;
-        const b = c * e[i]!;
-        r = Math.hypot(f, g);
-        e[i + 1] = r;
-        if (r === 0) {
-          d[i + 1]! -= p;
-          e[m] = 0;
-          break;
-        }
-        s = f / r;
-        c = g / r;
-        g = d[i + 1]! - p;
-        r = (d[i]! - g) * s + 2 * c * b;
-        p = s * r;
-        d[i + 1] = g + p;
-        g = c * r - b;
-      }
-      if (r === 0 && i >= l) continue;
-      d[l]! -= p;
-      e[l] = g;
-      e[m] = 0;
-    }
-  }
-  return d;
+  for (let i = 0; i < rows; i++) for (let j = i * ld; j < i * ld + columns; j++) largest = Math.max(largest, Math.abs(values[j]!));
+  if (largest === 0) return 0;
+  // up to 2^1022: dividing by a power whose reciprocal is subnormal would lose bits
+  const scale = 2 ** Math.max(-1022, Math.min(1022, Math.floor(Math.log2(largest))));
+  if (scale !== 1) for (let i = 0; i < rows; i++) for (let j = i * ld; j < i * ld + columns; j++) values[j]! /= scale;
+  return scale;
 }
 
 function transposed(a: Float64Array, rows: number, columns: number): Float64Array {

@@ -4,8 +4,8 @@ import { precisionRecall } from '../src/index.js';
 import { correlatedRows } from './gaussians.js';
 
 /** The definition, pair by pair, with sorting. */
-function byDefinition(generated: Float32Array, real: Float32Array, d: number, k: number) {
-  const rows = (set: Float32Array) => Array.from({ length: set.length / d }, (_, i) => [...set.subarray(i * d, (i + 1) * d)]);
+function byDefinition(generated: Float32Array | Float64Array, real: Float32Array | Float64Array, d: number, k: number) {
+  const rows = (set: Float32Array | Float64Array) => Array.from({ length: set.length / d }, (_, i) => [...set.subarray(i * d, (i + 1) * d)]);
   const distance = (a: number[], b: number[]) => a.reduce((sum, v, j) => sum + (v - b[j]!) ** 2, 0);
   const radius = (set: number[][]) => set.map((a) => set.map((b) => distance(a, b)).toSorted((x, y) => x - y)[k]!);
   const [g, r] = [rows(generated), rows(real)];
@@ -30,6 +30,22 @@ describe('precisionRecall', () => {
     const expected = byDefinition(generated, real, d, neighbours);
     expect(expected.precision).not.toBe(expected.recall);
     expect(await precisionRecall(generated, real, { dimension: d, neighbours })).toEqual(expected);
+  });
+
+  it.each([
+    ['in one cluster', (v: number) => v],
+    ['far from the origin, with one set far from the other', (v: number, real: boolean) => v * 0.01 + (real ? 1000 : 1000.3)],
+    ['on a lattice, with many equal distances', (v: number) => Math.round(v)],
+    ['too small for float32', (v: number) => v * 1e-60],
+  ])('decides as float64 does over more features than a part of a product has: %s', async (_, change) => {
+    const [d, neighbours] = [300, 2];
+    const generated = Float64Array.from(correlatedRows(90, d, 12), (v) => change(v, false));
+    const real = Float64Array.from(correlatedRows(70, d, 13), (v) => change(v, true));
+    // copies of real points lie on the borders of the balls that those span, exactly
+    generated.set(real.subarray(0, 20 * d), 5 * d);
+    const result = await precisionRecall(generated, real, { dimension: d, neighbours });
+    expect(result).toEqual(byDefinition(generated, real, d, neighbours));
+    expect(result.precision).toBeGreaterThanOrEqual(20 / 90);
   });
 
   it('is all 1 for equal sets, 0 for sets far apart', async () => {
