@@ -1,17 +1,20 @@
 // The command line as a user meets it: the built program in a process of its own.
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createRng } from '@tinyfusion/core';
+import { inceptionShapes } from '@tinyfusion/eval';
 import { useBackend } from '@tinyfusion/kernels';
 import { AutoencoderKL, DiT, createModel } from '@tinyfusion/models';
 import { type Module, readState, toSafetensors } from '@tinyfusion/nn';
 import { readPruneRecord } from '@tinyfusion/pruning';
 import { parseSafetensors, writableTensor, writeNpz, writeTorch } from '@tinyfusion/weights';
-import { loadSafetensors, writeFileAtomic } from '@tinyfusion/weights/node';
+import { loadSafetensors, writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
+import { encode } from 'fast-png';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { formulaState } from './golden/formula-weights.js';
 
 const bin = fileURLToPath(new URL('../packages/cli/bin/tinyfusion.mjs', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'tinyfusion-'));
@@ -148,4 +151,32 @@ describe('weights of a reference', () => {
     expect(a.equals(b)).toBe(true);
     expect(a.equals(c)).toBe(false);
   }, 120_000);
+});
+
+describe('evaluation from files', () => {
+  it('keeps statistics of a folder, and measures a folder, an archive and a model against them', async () => {
+    await writeCheckpoint(file('inception.safetensors'), formulaState(Object.fromEntries(inceptionShapes()), 2.8));
+    mkdirSync(file('real/cats'), { recursive: true });
+    for (let i = 0; i < 5; i++) writeFileSync(file(`real/cats/${i}.png`), encode({ width: 16, height: 16, channels: 3, data: Uint8Array.from(createRng(i).uniform(768), (u) => 256 * u) }));
+    const network = ['--inception', 'inception.safetensors'];
+    const stats = await run('stats', 'real', ...network, '--out', 'stats.npz');
+    expect(stats.code, stats.stderr).toBe(0);
+    expect(stats.stderr).toMatch(/note: 5 images for 2048 features: their covariance is singular/);
+    const same = await run('evaluate', 'stats.npz', 'real', ...network, '--json', 'same.json');
+    expect(same.code, same.stderr).toBe(0);
+    const numbers = JSON.parse(readFileSync(file('same.json'), 'utf8')) as Record<string, number>;
+    expect(Math.abs(numbers['fid']!)).toBeLessThan(1e-5);
+    expect(Math.abs(numbers['sfid']!)).toBeLessThan(1e-5);
+    expect(Object.keys(numbers)).not.toContain('precision');
+    expect(numbers['command']).toContain('tinyfusion evaluate stats.npz real');
+    const drawn = await run('evaluate', 'real', ...network, '--ckpt', 'reference.pt', '--model', 'DiT-S/8', '--vae', 'vae.npz', '--samples', '5', '--batch', '2', '--steps', '2', '--metrics', 'fid,pr,kid');
+    expect(drawn.code, drawn.stderr).toBe(0);
+    const found = JSON.parse(drawn.stdout) as Record<string, unknown>;
+    expect(found).toMatchObject({ precision: 0, counts: { samples: 5, reference: 5 }, network: 'Inception of 2015-12-05' });
+    expect(found['fid']).toBeGreaterThan(1);
+    expect(drawn.stderr).toMatch(/note: 5 samples: papers measure 50,000/);
+    const refused = await run('evaluate', 'stats.npz', 'real', ...network, '--metrics', 'pr');
+    expect([refused.code, complaint(refused.stderr)]).toEqual([1, [expect.stringMatching(/metrics is "pr".*stats\.npz has statistics alone/)]]);
+    expect((await run('evaluate', 'stats.npz', 'real')).stderr).toMatch(/--inception is undefined, expected the weights of FID/);
+  }, 200_000);
 });

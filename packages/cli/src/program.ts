@@ -1,4 +1,3 @@
-import { ArgumentError } from '@tinyfusion/core';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { runJob } from './run.js';
 
@@ -24,6 +23,16 @@ const layers = (text: string): number[] => {
   const list = text.split(',').map(Number);
   if (list.some((l) => !Number.isInteger(l))) throw new InvalidArgumentError('expected layer numbers, e.g. 0,2,4.');
   return list;
+};
+
+const metrics = (text: string): ('fid' | 'sfid' | 'is' | 'pr' | 'kid' | 'fid-infinity')[] => {
+  const list = text.split(',');
+  const known = ['fid', 'sfid', 'is', 'pr', 'kid', 'fid-infinity'] as const;
+  return list.map((name) => known.find((k) => k === name) ?? invalid(`expected some of ${known.join(', ')}.`));
+};
+
+const invalid = (message: string): never => {
+  throw new InvalidArgumentError(message);
 };
 
 /** The command line. Jobs live in @tinyfusion/recipes; this parses options for them. */
@@ -100,24 +109,42 @@ export function program(): Command {
     .option('--out <path>', 'a .png for one picture, an .npz for evaluation, or a folder of PNGs', 'samples.png')
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).sampleJob(options, context)));
 
-  job(main, 'evaluate', 'FID, IS, precision and recall: of samples against a reference, or of a model')
-    .argument('[reference]', 'reference batch, .npz as ADM’s (with a second file: the protocol of papers)')
-    .argument('[samples]', 'samples, .npz with arr_0 of bytes [N, H, W, 3]')
-    .option('--inception <file>', 'for two files: weights of FID’s Inception, pt_inception-2015-12-05')
-    .option('--model <file>', 'checkpoint of ours (default: the embedded teacher)')
-    .option('--samples <n>', 'samples', count, 2000)
-    .option('--steps <n>', 'sampling steps', count, 20)
-    .option('--cfg <x>', 'strength of classifier-free guidance', number, 1.5)
+  job(main, 'evaluate', 'FID, sFID, IS, precision and recall: of samples against a reference, or of a model')
+    .argument('[reference]', 'reference batch .npz as ADM’s, saved statistics (.npz, .pt), or a folder of images')
+    .argument('[samples]', 'samples: .npz with arr_0 of bytes [N, H, W, 3], or a folder of images (without: --ckpt draws them)')
+    .option('--inception <file>', 'weights of FID’s Inception: pt_inception-2015-12-05, or TensorFlow’s classify_image_graph_def.pb')
+    .option('--dinov2 <file>', 'weights of DINOv2 in its place, for FD-DINOv2')
+    .option('--metrics <list>', 'of fid, sfid, is, pr (precision, recall, density, coverage), kid and fid-infinity (default: the first four)', metrics)
+    .option('--skip-broken', 'leave out images that cannot be decoded, and count them')
+    .option('--model <file>', 'checkpoint of ours (default: the embedded teacher); with --ckpt the name of its model, e.g. DiT-XL/2')
+    .option('--ckpt <file>', 'weights of a published model that draws the samples')
+    .option('--weights <key>', 'with --ckpt: which weights of a training checkpoint (default: ema, then model)')
+    .option('--vae <file>', 'with --ckpt: weights of the autoencoder')
+    .addOption(new Option('--dtype <type>', 'with --ckpt: how weights are held on the device').choices(['F32', 'F16', 'I8']))
+    .addOption(new Option('--rng <stream>', 'with --ckpt: random stream of the seed (default: torch-cuda)').choices(['philox', 'torch-cuda', 'torch-cpu']))
+    .addOption(new Option('--solver <name>', 'with --ckpt: solver (default: the reference’s)').choices(['dpm', 'ddim', 'ddpm', 'ode', 'sde', 'mar']))
+    .option('--samples <n>', 'samples (default: 2000; with --ckpt 50,000)', count)
+    .option('--batch <n>', 'images a pass (default: 32)', count)
+    .option('--steps <n>', 'sampling steps (default: 20; with --ckpt the reference’s)', count)
+    .option('--cfg <x>', 'strength of classifier-free guidance (default: 1.5)', number)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--json <file>', 'write the numbers there too')
     .action((reference: string | undefined, samples: string | undefined, options) =>
       runJob(options, async (context) => {
         const jobs = await import('@tinyfusion/recipes/node');
-        if (reference === undefined) return jobs.evaluateJob(options, context);
-        if (samples === undefined) throw new ArgumentError('samples', undefined, 'a second .npz, whose images are measured against the first');
-        return jobs.evaluateImagesJob(reference, samples, options, context);
+        return reference === undefined ? jobs.evaluateJob(options, context) : jobs.evaluateImagesJob(reference, samples, options, context);
       }),
     );
+
+  job(main, 'stats', 'statistics of a set of images, to measure samples against')
+    .argument('<images...>', 'an .npz or a folder; several are taken together')
+    .option('--inception <file>', 'weights of FID’s Inception')
+    .option('--dinov2 <file>', 'weights of DINOv2 in its place')
+    .addOption(new Option('--layout <name>', 'whose layout').choices(['adm', 'pytorch-fid', 'torch-fidelity']).default('adm'))
+    .option('--batch <n>', 'images a pass', count, 32)
+    .option('--skip-broken', 'leave out images that cannot be decoded, and count them')
+    .option('--out <file>', 'an .npz, or a .pt for torch-fidelity', 'stats.npz')
+    .action((images: string[], options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).statsJob(images, options, context)));
 
   fileJob(main, 'inspect', 'what is in a checkpoint, without loading it')
     .argument('<file>', '.pt, .safetensors, .npz, or the .index.json of a sharded one')

@@ -1,6 +1,8 @@
 export { distill, type DistillOptions, type RecoveryCurves } from './distill.js';
 export { evaluateModel, referenceFeatures, type EvaluateModelOptions, type ModelEvaluation } from './evaluate.js';
-export { evaluateImages, imageSet, type EvaluateImagesOptions, type ImageEvaluation, type ImageSet } from './evaluate-images.js';
+export { evaluateImages, type EvaluateImagesOptions, type ImageEvaluation, type Metric, type Reference } from './evaluate-images.js';
+export { archiveSource, drawnSource, type ImageSource } from './image-source.js';
+export { setFeatures, setNetwork, type SetFeatures, type SetFeaturesOptions, type SetNetwork } from './set-features.js';
 export { cropCentre, imageTensor } from './images.js';
 export { encodeDataset, type LatentBatch, type LatentBatches, type LatentDataset } from './latents.js';
 export { learnMasks, type LearnMasksOptions, type LearnedMasks } from './learn-masks.js';

@@ -11,6 +11,8 @@ export { convertJob, inspect, inspectJob, type ConvertJob, type InspectJob, type
 export { learnMasksJob, type LearnMasksJob } from './jobs/learn-masks.js';
 export { pruneJob, type PruneJob } from './jobs/prune.js';
 export { sampleJob, type SampleJob } from './jobs/sample.js';
+export { statsJob, type StatsJob } from './jobs/stats.js';
+export { folderSource, type FolderSourceOptions } from './folder-source.js';
 export { trainJob, type TrainJob } from './jobs/train.js';
 export { compareJob, type CompareJob, type ComparedChoice } from './compare.js';
 export { fastSizes, quickstart, quickstartSizes, type QuickstartOptions, type QuickstartResult, type QuickstartSizes } from './quickstart.js';

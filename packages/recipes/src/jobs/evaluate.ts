@@ -1,48 +1,91 @@
 import { ArgumentError } from '@tinyfusion/core';
-import { Inception } from '@tinyfusion/eval';
+import { type FeatureNetwork, Inception, dinov2Features, loadDinoV2, openInceptionWeights } from '@tinyfusion/eval';
 import { loadAutoencoder, loadFashionMnist } from '@tinyfusion/fashion-mnist';
 import { loadAutoencoderKL } from '@tinyfusion/models';
-import { weightsOf } from '@tinyfusion/weights';
-import { openCheckpoint } from '@tinyfusion/weights/node';
-import { basename } from 'node:path';
-import { evaluateImages, imageSet } from '../evaluate-images.js';
+import { stateDictHash, weightsOf } from '@tinyfusion/weights';
+import { fileSource, openCheckpoint } from '@tinyfusion/weights/node';
+import { type Metric, evaluateImages } from '../evaluate-images.js';
 import { evaluateModel, referenceFeatures } from '../evaluate.js';
+import { type ImageSource, drawnSource } from '../image-source.js';
+import type { Solver } from '../sample-reference.js';
 import { embeddedNetwork, type JobContext, loadModel, write } from './context.js';
+import { openReferenceModel } from './reference-model.js';
+import { labelsFor } from './sample.js';
+import { openReference, openSamples } from './sets.js';
 
 /** Options of `tinyfusion evaluate`. */
 export interface EvaluateJob {
+  /** Weights of FID's Inception. */
   inception?: string;
+  /** Weights of DINOv2, in Inception's place. */
+  dinov2?: string;
+  metrics?: readonly Metric[];
+  skipBroken?: boolean;
+  /** A checkpoint of ours, or with `ckpt` the name of a published model. */
   model?: string;
-  samples: number;
-  steps: number;
-  cfg: number;
+  ckpt?: string;
+  weights?: string;
+  vae?: string;
+  dtype?: 'F32' | 'F16' | 'I8';
+  rng?: 'philox' | 'torch-cuda' | 'torch-cpu';
+  solver?: Solver;
+  samples?: number;
+  batch?: number;
+  steps?: number;
+  cfg?: number;
   seed: number;
   json?: string;
 }
 
-/** Measures samples against a reference as ADM's evaluator does, on the features of FID's Inception. */
-export async function evaluateImagesJob(reference: string, samples: string, { inception, json }: Pick<EvaluateJob, 'inception' | 'json'>, context: JobContext): Promise<void> {
-  if (inception === undefined) throw new ArgumentError('--inception', undefined, "the weights of FID's Inception, pt_inception-2015-12-05 (.pth or .safetensors), as torch-fidelity and pytorch-fid publish them");
-  await using weights = await openCheckpoint(inception);
-  await using real = await openCheckpoint(reference);
-  await using generated = await openCheckpoint(samples);
-  const sets = [await imageSet(real, basename(reference)), await imageSet(generated, basename(samples))] as const;
-  const net = await Inception.load(weightsOf(weights));
-  const { warnings, ...numbers } = await evaluateImages(net, ...sets, context);
-  net.dispose();
+/**
+ * Measures samples against a reference as ADM's evaluator does. Both may be archives, folders of images, or saved
+ * statistics (the reference alone); without samples a published model draws them while they are measured.
+ */
+export async function evaluateImagesJob(referencePath: string, samplesPath: string | undefined, job: EvaluateJob, context: JobContext): Promise<void> {
+  const network = await openNetwork(job);
+  const options = { skipBroken: job.skipBroken, signal: context.signal };
+  await using reference = await openReference(referencePath, options);
+  await using samples = samplesPath === undefined ? await drawnSamples(job, context) : await openSamples(samplesPath, options);
+  const { warnings, ...numbers } = await evaluateImages(network.network, reference, samples, { metrics: job.metrics, batchSize: job.batch, seed: job.seed, ...context });
+  network.dispose();
   console.log(JSON.stringify(numbers, null, 2));
   for (const warning of warnings) console.error(`note: ${warning}`);
-  if (json !== undefined) await write(json, JSON.stringify({ ...numbers, warnings, command: context.command }, null, 2));
+  if (job.json !== undefined) await write(job.json, JSON.stringify({ ...numbers, warnings, command: context.command }, null, 2));
+}
+
+/** The feature network of the options. @throws ArgumentError where none or two are named */
+export async function openNetwork({ inception, dinov2 }: Pick<EvaluateJob, 'inception' | 'dinov2'>): Promise<{ network: Inception | FeatureNetwork; dispose: () => void }> {
+  if (inception !== undefined && dinov2 !== undefined) throw new ArgumentError('--dinov2', dinov2, 'one network: Inception or DINOv2');
+  if (dinov2 !== undefined) {
+    await using weights = await openCheckpoint(dinov2);
+    const state = weightsOf(weights);
+    const net = await loadDinoV2(state);
+    return { network: dinov2Features(net, { version: await stateDictHash(state) }), dispose: () => net.dispose() };
+  }
+  if (inception === undefined) throw new ArgumentError('--inception', undefined, "the weights of FID's Inception: pt_inception-2015-12-05 (.pth or .safetensors), as torch-fidelity and pytorch-fid publish them, or TensorFlow's classify_image_graph_def.pb");
+  await using source = await fileSource(inception);
+  const net = await Inception.load(await openInceptionWeights(source));
+  return { network: net, dispose: () => net.dispose() };
+}
+
+/** What a published model draws, as samples. */
+async function drawnSamples(job: EvaluateJob, context: JobContext): Promise<ImageSource & AsyncDisposable> {
+  if (job.ckpt === undefined) throw new ArgumentError('samples', undefined, 'an .npz or a folder of images that is measured against the reference, or --ckpt with the weights of a model that draws them');
+  const model = await openReferenceModel({ ...job, ckpt: job.ckpt });
+  const labels = labelsFor({ count: job.samples ?? 50_000, seed: job.seed }, [], model.numClasses);
+  // DiT's protocol for measuring: 250 steps, guidance 1.5
+  const draw = () => model.draw(labels, { cfg: 1.5, ...job, batch: job.batch ?? 32, ...context });
+  return { ...drawnSource(`${model.name} of ${job.ckpt}`, labels.length, model.side, draw), [Symbol.asyncDispose]: async () => model.dispose() };
 }
 
 /** Measures a model against the embedded test images. */
-export async function evaluateJob(job: EvaluateJob, context: JobContext): Promise<void> {
-  const { model, name } = await loadModel(job.model);
+export async function evaluateJob({ model: path, samples = 2000, steps = 20, cfg = 1.5, seed, json }: EvaluateJob, context: JobContext): Promise<void> {
+  const { model, name } = await loadModel(path);
   const [vae, network] = [await loadAutoencoderKL(await loadAutoencoder()), await embeddedNetwork()];
   const real = await referenceFeatures(network, await loadFashionMnist('test'), 10_000, context);
-  const numbers = await evaluateModel(model, vae, network, real, { count: job.samples, steps: job.steps, guidance: job.cfg, seed: job.seed, ...context });
+  const numbers = await evaluateModel(model, vae, network, real, { count: samples, steps, guidance: cfg, seed, ...context });
   const { warnings, ...shown } = numbers;
   console.log(JSON.stringify({ model: name, ...shown }, null, 2));
   for (const warning of warnings) console.error(`note: ${warning}`);
-  if (job.json !== undefined) await write(job.json, JSON.stringify({ model: name, ...numbers, seed: job.seed, steps: job.steps, cfg: job.cfg, command: context.command }, null, 2));
+  if (json !== undefined) await write(json, JSON.stringify({ model: name, ...numbers, seed, steps, cfg, command: context.command }, null, 2));
 }

@@ -1,17 +1,17 @@
-import { ArgumentError, createRng, throwIfCancelled, torchCpu, torchCuda } from '@tinyfusion/core';
+import { ArgumentError, createRng } from '@tinyfusion/core';
 import { imagenetClasses, imagenetLabel } from '@tinyfusion/data/imagenet';
 import { fashionMnistClassNames, loadAutoencoder } from '@tinyfusion/fashion-mnist';
-import { type TinyAutoencoder, loadAutoencoderKL, loadReference, loadReferenceAutoencoder, loadTinyAutoencoder, presets } from '@tinyfusion/models';
+import { type TinyAutoencoder, loadAutoencoderKL, loadTinyAutoencoder, presets } from '@tinyfusion/models';
 import { weightsOf } from '@tinyfusion/weights';
 import { openCheckpoint } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
 import { type ImageSink, folderSink, gridSink, npzSink } from '../image-sink.js';
 import { cropCentre } from '../images.js';
-import { breathe } from '../loop.js';
 import { gridPng } from '../png.js';
-import { type Solver, sampleReference } from '../sample-reference.js';
+import type { Solver } from '../sample-reference.js';
 import { sampleImages } from '../sample.js';
 import { type JobContext, loadModel, write } from './context.js';
+import { openReferenceModel } from './reference-model.js';
 
 /** Options of `tinyfusion sample`. */
 export interface SampleJob {
@@ -73,40 +73,21 @@ const isOwnSolver = (solver: Solver): solver is 'dpm' | 'ddim' | 'ddpm' => ['dpm
 /** The classes that DiT's `sample.py` shows. */
 const shownClasses = [207, 360, 387, 974, 88, 979, 417, 279];
 
-const streams = { philox: createRng, 'torch-cuda': torchCuda, 'torch-cpu': torchCpu };
-
 /** Draws with the weights of a reference, as its `sample.py` does. */
 async function sampleReferenceJob(job: SampleJob, path: string, context: JobContext): Promise<void> {
-  if (job.model === undefined) throw new ArgumentError('--model', undefined, `the name of the checkpoint's model, one of ${presets.join(', ')}`);
-  if (job.vae === undefined) throw new ArgumentError('--vae', undefined, 'the file of the autoencoder that turns latents into images: for DiT and SiT that of stabilityai/sd-vae-ft-ema, for MAR kl16.ckpt');
-  await using checkpoint = await openCheckpoint(path);
-  const model = await loadReference(job.model, weightsOf(checkpoint, job.weights), { dtype: job.dtype });
-  await using autoencoder = await openCheckpoint(job.vae);
-  const vae = await loadReferenceAutoencoder(weightsOf(autoencoder));
-  const { inChannels, numClasses } = model.config;
-  if (vae.config.latentChannels !== inChannels) throw new ArgumentError('--vae', job.vae, `an autoencoder of ${inChannels} latent channels; this one has ${vae.config.latentChannels}`);
+  const model = await openReferenceModel({ ...job, ckpt: path });
   const preview = job.preview === undefined ? undefined : await Preview.open(job.preview, `${job.out.replace(/\.\w+$/, '')}.preview.png`);
+  const { numClasses } = model;
   const named = job.classes?.map((text) => labelOf(text, numClasses)) ?? (job.count === undefined ? shownClasses.filter((label) => label < numClasses) : undefined);
   const labels = labelsFor(job, named ?? [], numClasses);
-  const options = { ...(job.solver === undefined ? {} : { solver: job.solver }), ...(job.steps === undefined ? {} : { steps: job.steps }), ...(job.cfg === undefined ? {} : { guidance: job.cfg }) };
   // torchvision's save_image: two black pixels between and around images
   const sink = sinkFor(job.out, { columns: 4, scale: 1, gap: 2, border: 2 });
-  const rng = streams[job.rng ?? 'torch-cuda'](job.seed);
-  const batch = job.batch ?? (job.count === undefined ? labels.length : 32);
   try {
-    for (let at = 0; at < labels.length; at += batch) {
-      const own = labels.slice(at, at + batch);
-      const latents = await sampleReference(model, own, { ...options, rng, ...context, ...(preview === undefined ? {} : { onStep: (step) => preview.show(step) }) });
-      for (let i = 0; i < own.length; i++) {
-        throwIfCancelled(context.signal, 'decode');
-        // one at a time: the autoencoder needs more memory than the transformer
-        const image = tf.tidy(() => vae.fromLatents(tf.slice(latents, [i, 0, 0, 0], [1, -1, -1, -1])));
-        await sink.add(image, [own[i]!]);
-        image.dispose();
-        context.onProgress?.({ task: 'decode', step: at + i + 1, total: labels.length, unit: 'image' });
-        await breathe();
-      }
-      latents.dispose();
+    let at = 0;
+    const batch = job.batch ?? (job.count === undefined ? labels.length : 32);
+    for await (const image of model.draw(labels, { ...job, batch, ...context, ...(preview === undefined ? {} : { onStep: (step) => preview.show(step) }) })) {
+      await sink.add(image, [labels[at++]!]);
+      image.dispose();
     }
     console.log(`wrote ${await sink.finish()}`);
     await preview?.close();
@@ -114,7 +95,7 @@ async function sampleReferenceJob(job: SampleJob, path: string, context: JobCont
     await sink.abandon();
     throw error;
   } finally {
-    for (const own of [model, vae]) own.dispose();
+    model.dispose();
   }
   if (named !== undefined && numClasses === imagenetClasses.length) console.log(`classes: ${[...new Set(labels)].map((l) => `${l} ${imagenetClasses[l]!.split(',')[0]}`).join(', ')}`);
 }
@@ -165,7 +146,7 @@ function labelOf(text: string, numClasses: number): number {
 }
 
 /** The classes of all images: those named in turn, or random ones of a stream of their own. */
-function labelsFor({ count, seed }: SampleJob, named: readonly number[], numClasses: number): number[] {
+export function labelsFor({ count, seed }: Pick<SampleJob, 'count' | 'seed'>, named: readonly number[], numClasses: number): number[] {
   if (count === undefined) return [...named];
   if (named.length > 0) return Array.from({ length: count }, (_, i) => named[i % named.length]!);
   return [...createRng(seed).split('labels').integers(0, numClasses, count)];

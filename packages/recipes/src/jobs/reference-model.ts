@@ -1,0 +1,78 @@
+import { ArgumentError, type LongTaskOptions, createRng, throwIfCancelled, torchCpu, torchCuda } from '@tinyfusion/core';
+import { loadReference, loadReferenceAutoencoder, presets } from '@tinyfusion/models';
+import { weightsOf } from '@tinyfusion/weights';
+import { openCheckpoint } from '@tinyfusion/weights/node';
+import * as tf from '@tensorflow/tfjs-core';
+import { breathe } from '../loop.js';
+import { type SampleReferenceOptions, type Solver, sampleReference } from '../sample-reference.js';
+
+/** Files and options that make a published model. */
+export interface ReferenceModelOptions {
+  /** One of `presets`. */
+  model?: string;
+  ckpt: string;
+  weights?: string;
+  vae?: string;
+  dtype?: 'F32' | 'F16' | 'I8';
+}
+
+/** How a published model draws. */
+export interface DrawOptions extends LongTaskOptions, Pick<SampleReferenceOptions, 'onStep'> {
+  rng?: 'philox' | 'torch-cuda' | 'torch-cpu';
+  seed: number;
+  steps?: number;
+  solver?: Solver;
+  cfg?: number;
+  /** Images at once. */
+  batch: number;
+}
+
+/** A published model with its autoencoder. */
+export interface ReferenceModel {
+  name: string;
+  numClasses: number;
+  /** Side of its images. */
+  side: number;
+  /** One image `[1, H, W, 3]` after the other, in [-1, 1], the caller's. */
+  draw(labels: readonly number[], options: DrawOptions): AsyncGenerator<tf.Tensor4D, void, void>;
+  dispose(): void;
+}
+
+const streams = { philox: createRng, 'torch-cuda': torchCuda, 'torch-cpu': torchCpu };
+
+/** Opens a model and its autoencoder from their files. @throws ArgumentError where one is not named, or they do not belong together */
+export async function openReferenceModel({ model: name, ckpt, weights, vae: file, dtype }: ReferenceModelOptions): Promise<ReferenceModel> {
+  if (name === undefined) throw new ArgumentError('--model', undefined, `the name of the checkpoint's model, one of ${presets.join(', ')}`);
+  if (file === undefined) throw new ArgumentError('--vae', undefined, 'the file of the autoencoder that turns latents into images: for DiT and SiT that of stabilityai/sd-vae-ft-ema, for MAR kl16.ckpt');
+  await using checkpoint = await openCheckpoint(ckpt);
+  const model = await loadReference(name, weightsOf(checkpoint, weights), { dtype });
+  await using autoencoder = await openCheckpoint(file);
+  const vae = await loadReferenceAutoencoder(weightsOf(autoencoder));
+  const { inChannels, numClasses, inputSize } = model.config;
+  if (vae.config.latentChannels !== inChannels) throw new ArgumentError('--vae', file, `an autoencoder of ${inChannels} latent channels; this one has ${vae.config.latentChannels}`);
+
+  async function* draw(labels: readonly number[], { rng: stream = 'torch-cuda', seed, steps, solver, cfg, batch, onStep, signal, onProgress }: DrawOptions): AsyncGenerator<tf.Tensor4D, void, void> {
+    const rng = streams[stream](seed);
+    const options = { ...(solver === undefined ? {} : { solver }), ...(steps === undefined ? {} : { steps }), ...(cfg === undefined ? {} : { guidance: cfg }), ...(onStep === undefined ? {} : { onStep }), signal, onProgress };
+    for (let at = 0; at < labels.length; at += batch) {
+      const latents = await sampleReference(model, labels.slice(at, at + batch), { ...options, rng });
+      try {
+        for (let i = 0; i < latents.shape[0]; i++) {
+          throwIfCancelled(signal, 'decode');
+          // one at a time: the autoencoder needs more memory than the transformer
+          yield tf.tidy(() => vae.fromLatents(tf.slice(latents, [i, 0, 0, 0], [1, -1, -1, -1])));
+          onProgress?.({ task: 'decode', step: at + i + 1, total: labels.length, unit: 'image' });
+          await breathe();
+        }
+      } finally {
+        latents.dispose();
+      }
+    }
+  }
+
+  const dispose = (): void => {
+    model.dispose();
+    vae.dispose();
+  };
+  return { name, numClasses, side: inputSize * vae.downsampling, draw, dispose };
+}
