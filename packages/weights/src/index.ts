@@ -9,3 +9,9 @@ export { parseTorch, readTorch, weightsOf, type TorchCheckpoint } from './torch.
 export { writeTorch } from './torch-writer.js';
 export { readShardedSafetensors } from './sharded.js';
 export { urlSource, type UrlSourceOptions } from './url-source.js';
+export { browserCache } from './fetch/browser-cache.js';
+export { fetchCheckpoint, fetchFile, type FetchOptions } from './fetch/fetch-checkpoint.js';
+export type { DownloadOptions } from './fetch/download.js';
+export type { FileCache, PartialFile, PartialNote } from './fetch/file-cache.js';
+export { knownCheckpoints, type KnownCheckpoint } from './fetch/known-checkpoints.js';
+export { isLocatable, type HubOptions } from './fetch/locate.js';

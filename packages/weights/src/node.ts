@@ -7,6 +7,8 @@ import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { readCheckpoint } from './checkpoint.js';
+import type { FileCache } from './fetch/file-cache.js';
+import { folderCache } from './fetch/folder-cache.js';
 import { npzFiles } from './numpy.js';
 import { readSafetensors, safetensorsHeader } from './safetensors.js';
 import { readShardedSafetensors } from './sharded.js';
@@ -70,6 +72,11 @@ export async function openCheckpoint(path: string): Promise<StateDict & AsyncDis
     await close();
     throw error;
   }
+}
+
+/** A folder as the cache of `fetchCheckpoint`. Default: `TINYFUSION_CACHE`, else the platform's folder for caches. */
+export function nodeCache(folder?: string): FileCache {
+  return folderCache(fileSource, folder);
 }
 
 /** A safetensors file, read whole. */

@@ -1,0 +1,80 @@
+import { ArgumentError, CheckpointError } from '@tinyfusion/core';
+import { knownCheckpoints } from './known-checkpoints.js';
+
+/** A file that can be fetched. */
+export interface Location {
+  /** Where it lies; the hub's address is found when it is fetched. */
+  from: string;
+  /** What it is called in the cache. */
+  file: string;
+  size?: number | undefined;
+  sha256?: string | undefined;
+  sha256Prefix?: string | undefined;
+}
+
+/**
+ * Where something lies.
+ *
+ * @param what a name of {@link knownCheckpoints} or its file's name, a URL, or `hf://owner/repository[@revision]/path`
+ * @throws ArgumentError where it is none of these, with the known names
+ */
+export function locate(what: string): Location {
+  const known = Object.hasOwn(knownCheckpoints, what) ? knownCheckpoints[what] : Object.values(knownCheckpoints).find(({ file }) => file === what);
+  if (known !== undefined) return known;
+  if (/^https?:\/\//.test(what)) return { from: what, file: `${fingerprint(what)}-${lastPart(new URL(what).pathname)}` };
+  const hub = hubFile(what);
+  if (hub !== undefined) return { from: what, file: `${hub.repository.replace('/', '--')}-${fingerprint(what)}-${lastPart(hub.path)}` };
+  throw new ArgumentError('checkpoint', what, `a file, a URL, hf://owner/repository/path, or one of ${Object.keys(knownCheckpoints).join(', ')}`);
+}
+
+/** Whether {@link locate} knows it without a network. */
+export function isLocatable(what: string): boolean {
+  return Object.hasOwn(knownCheckpoints, what) || Object.values(knownCheckpoints).some(({ file }) => file === what) || /^(https?|hf):\/\//.test(what);
+}
+
+function hubFile(what: string): { repository: string; revision?: string; path: string } | undefined {
+  const match = /^hf:\/\/([^/@]+\/[^/@]+)(?:@([^/]+))?\/(.+)$/.exec(what);
+  if (match === null) return undefined;
+  const [, repository, revision, path] = match as unknown as [string, string, string | undefined, string];
+  return { repository, path, ...(revision === undefined ? {} : { revision }) };
+}
+
+/** Options that concern the hub. */
+export interface HubOptions {
+  /** For models that are not public. */
+  hubToken?: string | undefined;
+  /** Default: the Hugging Face hub. */
+  hubUrl?: string | undefined;
+}
+
+/**
+ * The address to fetch from. For files of the hub its client (`@huggingface/hub`) tells it, with the size and for large
+ * files the hash.
+ * @throws CheckpointError where the hub has no such file, or does not answer
+ */
+export async function addressOf(location: Location, { hubToken, hubUrl }: HubOptions = {}): Promise<Location & { url: string }> {
+  const hub = hubFile(location.from);
+  if (hub === undefined) return { ...location, url: location.from };
+  const { fileDownloadInfo } = await import('@huggingface/hub');
+  const { repository: repo, path, revision } = hub;
+  const found = await fileDownloadInfo({ repo, path, ...(revision === undefined ? {} : { revision }), ...(hubUrl === undefined ? {} : { hubUrl }), ...(hubToken === undefined ? {} : { accessToken: hubToken }) }).catch((cause: unknown) => {
+    const status = (cause as { statusCode?: number }).statusCode;
+    if (status === 401 || status === 403) throw new CheckpointError(`the hub gives ${location.from} only to those it knows (status ${status}); accept its terms there and pass a token`, { cause });
+    if (status === 404) return null;
+    throw cause;
+  });
+  if (found === null) throw new CheckpointError(`the hub has no ${path} in ${repo}${revision === undefined ? '' : ` at ${revision}`}`);
+  const sha256 = /^"?([0-9a-f]{64})"?$/.exec(found.etag)?.[1];
+  return { ...location, url: found.url, size: location.size ?? found.size, sha256: location.sha256 ?? sha256 };
+}
+
+function lastPart(path: string): string {
+  return (path.split('/').at(-1) ?? '').replace(/[^\w.-]/g, '_').slice(-80) || 'file';
+}
+
+/** A short name for a long one (FNV-1a), so that files of the same name from two places are two files. */
+function fingerprint(text: string): string {
+  let hash = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(text)) hash = Math.imul(hash ^ byte, 0x01000193);
+  return (hash >>> 0).toString(16).padStart(8, '0');
+}

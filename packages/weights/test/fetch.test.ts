@@ -1,0 +1,209 @@
+// Files that are fetched from servers that stall, cut off, change, lie and are not there.
+import { createHash } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { type IncomingMessage, type ServerResponse, createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { CancelledError, CheckpointError, createRng } from '@tinyfusion/core';
+import { afterEach, describe, expect, it } from 'vitest';
+import { fetchCheckpoint, fetchFile, knownCheckpoints, toFloat32, writableTensor, writeSafetensors } from '../src/index.js';
+import { nodeCache } from '../src/node.js';
+
+const values = createRng(1).normal(300_000);
+const file = writeSafetensors([['w', writableTensor(values, [300, 1000])]]);
+const sha256 = createHash('sha256').update(file).digest('hex');
+const quick = { backoff: 1, timeout: 300 };
+
+const closers: (() => void)[] = [];
+afterEach(() => closers.splice(0).forEach((close) => close()));
+
+/** A server whose nth request is answered by the nth of `answers`, the last one from then on. */
+async function server(...answers: ((request: IncomingMessage, response: ServerResponse) => void)[]): Promise<{ url: string; asked: string[] }> {
+  const asked: string[] = [];
+  const http = createServer((request, response) => {
+    const answer = answers[Math.min(asked.length, answers.length - 1)]!;
+    asked.push(request.headers.range ?? 'all');
+    answer(request, response);
+  }).listen(0, '127.0.0.1');
+  await new Promise((resolve) => http.once('listening', resolve));
+  closers.push(() => {
+    http.closeAllConnections();
+    http.close();
+  });
+  return { url: `http://127.0.0.1:${(http.address() as AddressInfo).port}/a%20model.safetensors`, asked };
+}
+
+const from = (request: IncomingMessage): number => Number(/^bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+
+/** Answers as a good server does, with `send` in place of the body's end. */
+const good =
+  (bytes: Uint8Array = file, { etag = '"one"', until = bytes.length, then = (response: ServerResponse) => void response.end() } = {}) =>
+  (request: IncomingMessage, response: ServerResponse): void => {
+    const asked = request.headers['if-range'] === undefined || request.headers['if-range'] === etag ? from(request) : 0;
+    const head = { etag, 'content-length': bytes.length - asked };
+    if (asked > 0) response.writeHead(206, { ...head, 'content-range': `bytes ${asked}-${bytes.length - 1}/${bytes.length}` });
+    else response.writeHead(200, head);
+    response.write(bytes.subarray(asked, Math.max(asked, until)), () => then(response));
+  };
+const status = (code: number) => (_: IncomingMessage, response: ServerResponse) => void response.writeHead(code).end();
+const cutOff = (until: number) => good(file, { until, then: (response) => setTimeout(() => response.destroy(), 20) });
+const stall = (until: number) => good(file, { until, then: () => {} });
+
+const folder = (): string => mkdtempSync(join(tmpdir(), 'cache-'));
+
+async function fetched(url: string, at = folder(), options = {}): Promise<Float32Array> {
+  await using checkpoint = await fetchCheckpoint(url, nodeCache(at), { ...quick, ...options });
+  return toFloat32(checkpoint.tensors.get('w')!);
+}
+
+describe('a file from the web', () => {
+  it('comes once, with progress, and is there offline and by hand', async () => {
+    const { url, asked } = await server(good());
+    const at = folder();
+    const steps: string[] = [];
+    expect(await fetched(url, at, { sha256, onProgress: ({ task, step, total, unit }: { task: string; step: number; total?: number; unit: string }) => steps.push(`${task} ${step}/${total} ${unit}`) })).toEqual(values);
+    expect(steps.at(-1)).toMatch(new RegExp(`^fetch \\w{8}-a_20model\\.safetensors ${file.length}/${file.length} byte$`));
+    expect(await fetched(url, at, { offline: true })).toEqual(values);
+    expect(asked).toEqual(['all']);
+    expect(readdirSync(at)).toHaveLength(1);
+    const other = folder();
+    const why = await fetched(url, other, { offline: true }).catch((error: unknown) => error as CheckpointError);
+    expect(why).toBeInstanceOf(CheckpointError);
+    const place = /put it at (\S+)$/.exec((why as CheckpointError).message)![1]!;
+    writeFileSync(place, file);
+    expect(await fetched(url, other, { offline: true })).toEqual(values);
+  });
+
+  it.each([
+    ['cuts off', cutOff],
+    ['stalls', stall],
+  ])('goes on where it ended when the server %s', async (_name, failing) => {
+    const { url, asked } = await server(failing(400_000), failing(900_000), good());
+    expect(await fetched(url, folder(), { sha256 })).toEqual(values);
+    expect(asked).toEqual(['all', 'bytes=400000-', 'bytes=900000-']);
+  });
+
+  it('goes on in another run, and asks for nothing twice', async () => {
+    const at = folder();
+    const { url, asked } = await server(stall(500_000), good());
+    const controller = new AbortController();
+    const run = fetched(url, at, { signal: controller.signal, timeout: 60_000, onProgress: ({ step }: { step: number }) => step >= 500_000 && controller.abort() });
+    await expect(run).rejects.toBeInstanceOf(CancelledError);
+    expect(readdirSync(at).map((name) => name.replace(/^\w{8}-/, '')).toSorted()).toEqual(['a_20model.safetensors.part', 'a_20model.safetensors.part.json']);
+    expect(await fetched(url, at, { sha256 })).toEqual(values);
+    expect(asked).toEqual(['all', 'bytes=500000-']);
+    expect(readdirSync(at)).toHaveLength(1);
+  });
+
+  it('begins again where it is another file meanwhile, whether the server says so or not', async () => {
+    const changed = writeSafetensors([['w', writableTensor(values.map((v) => -v), [300, 1000])]]);
+    // with If-Range the whole new file comes; a server that does not know it sends a part with another etag
+    const careless = (request: IncomingMessage, response: ServerResponse): void => {
+      delete request.headers['if-range'];
+      good(changed, { etag: '"two"' })(request, response);
+    };
+    for (const second of [good(changed, { etag: '"two"' }), careless]) {
+      const { url } = await server(cutOff(400_000), second);
+      expect(await fetched(url)).toEqual(values.map((v) => -v));
+    }
+  });
+
+  it('comes from a server without ranges, through redirects, and after errors that pass', async () => {
+    const whole = (_: IncomingMessage, response: ServerResponse): void => void response.writeHead(200, { 'content-length': file.length }).end(file);
+    const { url, asked } = await server(cutOff(400_000), status(503), status(429), whole);
+    expect(await fetched(url, folder(), { sha256 })).toEqual(values);
+    expect(asked).toEqual(['all', 'bytes=400000-', 'bytes=400000-', 'bytes=400000-']);
+    const { url: away } = await server((_, response) => void response.writeHead(302, { location: url }).end());
+    expect(await fetched(away)).toEqual(values);
+  });
+
+  it('is fetched once by two who ask at the same time', async () => {
+    const { url, asked } = await server((request, response) => void setTimeout(() => good()(request, response), 100));
+    const at = folder();
+    expect(await Promise.all([fetched(url, at), fetched(url, at), fetched(url, at)])).toEqual([values, values, values]);
+    expect(asked).toEqual(['all']);
+  });
+
+  it('takes over the lock of a process that is no more', async () => {
+    const at = folder();
+    const { url } = await server(good());
+    const why = (await fetched(url, at, { offline: true }).catch((error: unknown) => error)) as CheckpointError;
+    const place = /put it at (\S+)$/.exec(why.message)![1]!;
+    writeFileSync(`${place}.lock`, `999999999 ${hostname()}`);
+    expect(await fetched(url, at)).toEqual(values);
+  });
+});
+
+describe('what is not the file is refused, and not used', () => {
+  it('by its hash: kept aside', async () => {
+    const wrong = Uint8Array.from(file, (b, i) => (i === 1000 ? b ^ 1 : b));
+    const { url } = await server(good(wrong));
+    const at = folder();
+    await expect(fetched(url, at, { sha256 })).rejects.toThrow(new RegExp(`has SHA-256 \\w{64}, expected ${sha256}.*kept as .*\\.rejected and not used`));
+    expect(readdirSync(at)).toEqual([expect.stringMatching(/\.rejected$/)]);
+    await expect(fetched(url, at, { offline: true })).rejects.toThrow('not in the cache');
+  });
+
+  it.each([
+    ['a part from elsewhere', [cutOff(400_000), (_: IncomingMessage, r: ServerResponse) => void r.writeHead(206, { 'content-range': `bytes 7-${file.length - 1}/${file.length}` }).end(file.subarray(7))], /asked for .* from byte 400000 and sent bytes 7-/],
+    ['a part without its place', [cutOff(400_000), (_: IncomingMessage, r: ServerResponse) => void r.writeHead(206).end(file)], /sent no range/],
+    ['no such file', [status(404)], /cannot be fetched from 127\.0\.0\.1:\d+: it answered with status 404.*put it at/],
+    ['nothing but errors', [status(500)], /status 500/],
+    ['nothing at all', [stall(0)], /nothing came for 0\.3 s/],
+    ['a page of its own', [(_: IncomingMessage, r: ServerResponse) => void r.writeHead(200, { 'content-type': 'text/html' }).end('<html>no')], /no checkpoint|begins with/],
+  ])('%s', async (_name, answers, message) => {
+    const { url } = await server(...answers);
+    const at = folder();
+    const error = await fetched(url, at, { retries: 1 }).catch((e: unknown) => e);
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect((error as Error).message).toMatch(message);
+    expect(existsSync(join(at, 'w'))).toBe(false);
+  });
+
+  it('a host that is not there, with what to do by hand', async () => {
+    await expect(fetched('http://127.0.0.1:1/x.safetensors', folder(), { retries: 0 })).rejects.toThrow(/cannot be fetched from 127\.0\.0\.1:1: .*To go on without: fetch http:\/\/127\.0\.0\.1:1\/x\.safetensors by other means and put it at/);
+    await expect(fetched('nonsense')).rejects.toThrow(/checkpoint is "nonsense", expected a file, a URL, hf:/);
+  });
+
+  it('a folder that cannot be written', async () => {
+    const { url } = await server(good());
+    const at = join(folder(), 'file');
+    writeFileSync(at, '');
+    await expect(fetched(url, at)).rejects.toBeInstanceOf(CheckpointError);
+  });
+});
+
+describe('the hub', () => {
+  it('tells address, size and hash through its client; its files are verified by them', async () => {
+    const paths: string[] = [];
+    const hub = await server((request, response) => {
+      paths.push(request.url!);
+      if (!request.url!.endsWith('/model.safetensors')) response.writeHead(404, { 'X-Error-Code': 'EntryNotFound' }).end();
+      else if (request.headers.range === 'bytes=0-0') response.writeHead(206, { 'content-range': `bytes 0-0/${file.length}`, etag: '"x"', 'X-Linked-ETag': `"${sha256}"` }).end(file.subarray(0, 1));
+      else good()(request, response);
+    });
+    const hubUrl = new URL(hub.url).origin;
+    expect(await fetched('hf://somebody/something@v2/model.safetensors', folder(), { hubUrl })).toEqual(values);
+    expect(paths[0]).toBe('/somebody/something/resolve/v2/model.safetensors');
+    await expect(fetched('hf://somebody/something/other.bin', folder(), { hubUrl })).rejects.toThrow(/the hub has no other\.bin in somebody\/something/);
+    const lying = await server((request, response) => {
+      if (request.headers.range === 'bytes=0-0') response.writeHead(206, { 'content-range': `bytes 0-0/${file.length}`, 'X-Linked-ETag': `"${'0'.repeat(64)}"` }).end(file.subarray(0, 1));
+      else good()(request, response);
+    });
+    await expect(fetched('hf://somebody/something/model.safetensors', folder(), { hubUrl: new URL(lying.url).origin })).rejects.toThrow(/expected 0{64}/);
+  });
+
+  it('known checkpoints have addresses, names and licences of their own', async () => {
+    const all = Object.values(knownCheckpoints);
+    expect(new Set(all.map(({ from: place }) => place)).size).toBe(all.length);
+    expect(new Set(all.map(({ file: name }) => name)).size).toBe(all.length);
+    for (const { from: place, licence, file: name } of all) expect([place, licence, name]).toEqual([expect.stringMatching(/^(https|hf):\/\//), expect.stringMatching(/./), expect.stringMatching(/^[\w.-]+$/)]);
+    const at = folder();
+    writeFileSync(join(at, 'sd-vae-ft-ema.safetensors'), file);
+    await using kept = await fetchFile('sd-vae-ft-ema', nodeCache(at), { offline: true });
+    expect(kept.size).toBe(file.length);
+    await expect(fetchFile('tinydit-d14', nodeCache(at), { offline: true })).rejects.toThrow(/fetch https:\/\/github\.com\/VainF\/TinyFusion\/releases\/download\/v1\.0\.0\/TinyDiT-D14-MaskedKD-500K\.pt by other means/);
+    expect(readFileSync(join(at, 'sd-vae-ft-ema.safetensors')).length).toBe(file.length);
+  });
+});
