@@ -150,7 +150,7 @@ export function program(): Command {
     .argument('<file>', '.pt, .safetensors, .npz, or the .index.json of a sharded one')
     .option('--tensors', 'list every tensor')
     .option('--json', 'as JSON')
-    .action((path: string, options) => runJob(options, async () => (await import('@tinyfusion/recipes/node')).inspectJob(path, options)));
+    .action((path: string, options) => runJob(options, async () => (await import('@tinyfusion/recipes/files')).inspectJob(path, options)));
 
   fileJob(main, 'convert', 'a checkpoint in another format or type')
     .argument('<from>', '.pt, .safetensors, .npz, or the .index.json of a sharded one')
@@ -158,7 +158,7 @@ export function program(): Command {
     .addOption(new Option('--dtype <type>', 'type of the floats (default: as they are)').choices(['F32', 'F16']))
     .option('--weights <key>', 'which weights of a training checkpoint (default: ema, then model)')
     .option('--whole', 'all tensors of a training checkpoint, under their paths')
-    .action((from: string, to: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).convertJob(from, to, options, context)));
+    .action((from: string, to: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/files')).convertJob(from, to, options, context)));
 
   job(main, 'encode', 'a folder of images, each class a folder in it, to latents and labels for training')
     .argument('<folder>', 'images: .png, .jpg, .webp …')

@@ -1,7 +1,5 @@
-import '@tensorflow/tfjs';
 import { CancelledError, type LongTaskOptions, TinyFusionError } from '@tinyfusion/core';
-import { type BackendName, useBackend } from '@tinyfusion/kernels';
-import { installWebGPU } from '@tinyfusion/kernels/node';
+import type { BackendName } from '@tinyfusion/kernels';
 import { progressDisplay } from './progress.js';
 
 /** Options of every job. */
@@ -40,6 +38,8 @@ export async function runJob({ backend, debug = false }: JobOptions, job: (conte
       await job({ signal: controller.signal, onProgress: display.onProgress, backend: 'none', command });
       return;
     }
+    // a job that computes nothing starts without
+    const [{ useBackend }, { installWebGPU }] = await Promise.all([import('@tinyfusion/kernels'), import('@tinyfusion/kernels/node'), import('@tensorflow/tfjs')]);
     const gpu = backend === 'auto' || backend === 'webgpu' ? await installWebGPU() : undefined;
     const choice = await useBackend({ prefer: backend });
     console.error(`backend: ${choice.name} (${choice.why}${gpu?.installed === false && backend === 'webgpu' ? `; ${gpu.why}` : ''})`);

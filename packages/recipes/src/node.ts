@@ -7,7 +7,7 @@ export { distillJob, type DistillJob } from './jobs/distill.js';
 export { encodeJob, type EncodeJob } from './jobs/encode.js';
 export { encodeFolder, type EncodeFolderOptions } from './encode-folder.js';
 export { evaluateImagesJob, evaluateJob, type EvaluateJob } from './jobs/evaluate.js';
-export { convertJob, inspect, inspectJob, type ConvertJob, type InspectJob, type Inspection, type PruneFileJob } from './jobs/files.js';
+export * from './files.js';
 export { learnMasksJob, type LearnMasksJob } from './jobs/learn-masks.js';
 export { pruneJob, type PruneJob } from './jobs/prune.js';
 export { sampleJob, type SampleJob } from './jobs/sample.js';

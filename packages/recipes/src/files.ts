@@ -1,0 +1,5 @@
+/**
+ * Jobs on checkpoint files that run no model; apart, because they start at once.
+ * @packageDocumentation
+ */
+export { convertJob, inspect, inspectJob, type ConvertJob, type InspectJob, type Inspection, type PruneFileJob } from './jobs/files.js';
