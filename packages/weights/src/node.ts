@@ -155,8 +155,12 @@ export async function writeFileAtomic(path: string, bytes: Uint8Array | string):
   await writeAtomic(path, (handle) => handle.writeFile(bytes));
 }
 
-/** A file that is there whole or not at all, whatever `write` does. */
-async function writeAtomic(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+/**
+ * Like {@link writeFileAtomic} for what is written part by part: a file that is there whole or not at all, whatever
+ * `write` does with the handle, which is closed for it.
+ * @throws CheckpointError where it cannot be written, and whatever `write` throws of ours; the old file is intact
+ */
+export async function writeAtomic(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
   const beside = `${path}.${randomBytes(4).toString('hex')}.part`;
   try {
     const handle = await open(beside, 'wx');
