@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import type { Denoiser, GaussianDiffusion } from './gaussian.js';
+import type { AsyncDenoiser, GaussianDiffusion } from './gaussian.js';
 import { type Sampling, type SamplingOptions, noiseSourceOf, walk } from './sampling.js';
 
 /** Options of {@link ddpm}. */
@@ -12,15 +12,16 @@ export interface DdpmOptions extends SamplingOptions {
  * Ancestral sampling (Ho et al. 2020, algorithm 2): xₜ₋₁ = mean + e^(logVariance/2) · noise, without noise at t = 0,
  * where a draw is taken from the source all the same, as upstream does. Upstream: `p_sample_loop_progressive`.
  */
-export function ddpm(diffusion: GaussianDiffusion, denoiser: Denoiser, options: DdpmOptions): Sampling {
+export function ddpm(diffusion: GaussianDiffusion, denoiser: AsyncDenoiser, options: DdpmOptions): Sampling {
   const { noise, clipDenoised = false, temperature = 1, signal } = options;
   const draw = noiseSourceOf('ddpm', options);
   const n = noise.shape[0]!;
-  return walk('sample', descending(diffusion.steps), diffusion.steps, noise, signal, (x, t) => {
-    const { mean, logVariance, xStart } = diffusion.predict(denoiser, x, new Int32Array(n).fill(t), { clipDenoised });
-    const z = draw(x.shape);
-    return { x: t === 0 ? mean : tf.add(mean, tf.mul(tf.mul(tf.exp(tf.mul(logVariance, 0.5)), z), temperature)), xStart };
-  });
+  return walk('sample', descending(diffusion.steps), diffusion.steps, noise, signal, (x, t) =>
+    diffusion.predicting(denoiser, x, new Int32Array(n).fill(t), { clipDenoised }, ({ mean, logVariance, xStart }) => {
+      const z = draw(x.shape);
+      return { x: t === 0 ? mean : tf.add(mean, tf.mul(tf.mul(tf.exp(tf.mul(logVariance, 0.5)), z), temperature)), xStart };
+    }),
+  );
 }
 
 /** @yields steps − 1 … 0 */

@@ -2,6 +2,7 @@ import { ArgumentError, ShapeError } from '@tinyfusion/core';
 import { stopGradient } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 import { type BetaSchedule, betas } from './betas.js';
+import { evaluate } from './evaluate.js';
 import { discretisedLogLikelihood, meanFlat, normalKL } from './likelihood.js';
 import { spacedTimesteps } from './respacing.js';
 
@@ -10,6 +11,13 @@ import { spacedTimesteps } from './respacing.js';
  * over. `t` is float32 `[N]` in the model's own timesteps (0 … steps − 1 before respacing).
  */
 export type Denoiser = (x: tf.Tensor, t: tf.Tensor1D) => tf.Tensor;
+
+/**
+ * A {@link Denoiser} for samplers, which may promise its output, as a model does that runs elsewhere. `x` and `t` are its
+ * to read until it settles, and the output is then the sampler's; tensors that it makes before its first wait and needs
+ * after it are to be kept (`tf.keep`). Training takes synchronous ones, as gradients do.
+ */
+export type AsyncDenoiser = (x: tf.Tensor, t: tf.Tensor1D) => tf.Tensor | Promise<tf.Tensor>;
 
 /** Indices into the (respaced) process, one for each sample; plain numbers, so that tables stay in float64. */
 export type Timesteps = ArrayLike<number>;
@@ -121,11 +129,19 @@ export class GaussianDiffusion {
   /** Runs the model at steps `t`, with its own timesteps. */
   run(denoiser: Denoiser, x: tf.Tensor, t: Timesteps): tf.Tensor {
     return tf.tidy(() => {
-      const output = denoiser(x, tf.tensor1d(Float32Array.from(t, (i) => this.timestepMap[i]!)));
-      const channels = x.shape.at(-1)! * (this.learnsVariance ? 2 : 1);
-      if (output.shape.at(-1) !== channels) throw new ShapeError(`the denoiser's output (variance ${this.variance})`, output.shape, [...x.shape.slice(0, -1), channels].join(', '));
+      const output = denoiser(x, tf.tensor1d(this.modelTimes(t)));
+      this.checkOutput(output, x);
       return output;
     });
+  }
+
+  private modelTimes(t: Timesteps): Float32Array {
+    return Float32Array.from(t, (i) => this.timestepMap[i]!);
+  }
+
+  private checkOutput(output: tf.Tensor, x: tf.Tensor): void {
+    const channels = x.shape.at(-1)! * (this.learnsVariance ? 2 : 1);
+    if (output.shape.at(-1) !== channels) throw new ShapeError(`the denoiser's output (variance ${this.variance})`, output.shape, [...x.shape.slice(0, -1), channels].join(', '));
   }
 
   /**
@@ -164,6 +180,17 @@ export class GaussianDiffusion {
   /** {@link moments} of a fresh run of the model. Upstream: `p_mean_variance`. */
   predict(denoiser: Denoiser, x: tf.Tensor, t: Timesteps, options: { clipDenoised?: boolean } = {}): PredictedMoments {
     return tf.tidy(() => this.moments(this.run(denoiser, x, t), x, t, options));
+  }
+
+  /**
+   * {@link predict} for samplers, whose model may promise its output: hands the moments to `use`, which runs inside a tidy.
+   * @returns what `use` returns, promised where the model's output is
+   */
+  predicting<R extends tf.TensorContainer>(denoiser: AsyncDenoiser, x: tf.Tensor, t: Timesteps, options: { clipDenoised?: boolean }, use: (moments: PredictedMoments) => R): R | Promise<R> {
+    return evaluate(denoiser, () => [tf.clone(x), tf.tensor1d(this.modelTimes(t))], (output) => {
+      this.checkOutput(output, x);
+      return use(this.moments(output, x, t, options));
+    });
   }
 
   /**

@@ -3,7 +3,7 @@ export { bitsPerDimension, priorBits, totalBitsPerDimension, type BitsPerDimensi
 export { ddim, ddimInversion, type DdimInversionOptions, type DdimOptions } from './ddim.js';
 export { ddpm, type DdpmOptions } from './ddpm.js';
 export { dpmSolver, type DpmSolverOptions } from './dpm-solver.js';
-export { GaussianDiffusion, type Denoiser, type GaussianDiffusionOptions, type GaussianTables, type PredictedMoments, type Timesteps, type TrainingTerms } from './gaussian.js';
+export { GaussianDiffusion, type AsyncDenoiser, type Denoiser, type GaussianDiffusionOptions, type GaussianTables, type PredictedMoments, type Timesteps, type TrainingTerms } from './gaussian.js';
 export { classifierFreeGuidance, type GuidanceOptions } from './guidance.js';
 export { discretisedLogLikelihood, meanFlat, normalKL } from './likelihood.js';
 export { spacedTimesteps } from './respacing.js';

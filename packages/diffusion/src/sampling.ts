@@ -41,19 +41,23 @@ export function noiseSourceOf(sampler: string, { rng, noiseSource }: Pick<Sampli
   return (shape) => tf.tensor(rng.normal(shape.reduce((a, b) => a * b, 1)), [...shape]);
 }
 
+/** What a step leads to; both belong to the sampler. */
+type Moved = { x: tf.Tensor; xStart: tf.Tensor };
+
 /**
  * Steps from the end of a process to its start.
- * @param move from x at step t to the next x; inside a tidy, no read-back
+ * @param move from x at step t to the next x; promised where the model promises its output
  * @yields each step, once `move` is done
  */
-export async function* walk(name: string, steps: Iterable<number>, total: number, noise: tf.Tensor, signal: AbortSignal | undefined, move: (x: tf.Tensor, t: number) => { x: tf.Tensor; xStart: tf.Tensor }): Sampling {
+export async function* walk(name: string, steps: Iterable<number>, total: number, noise: tf.Tensor, signal: AbortSignal | undefined, move: (x: tf.Tensor, t: number) => Moved | Promise<Moved>): Sampling {
   let x = tf.clone(noise);
   let handedOver = false;
   try {
     let step = 0;
     for (const t of steps) {
       throwIfCancelled(signal, name);
-      const next = tf.tidy(() => move(x, t));
+      const moved = move(x, t);
+      const next = moved instanceof Promise ? await moved : moved;
       x.dispose();
       x = next.x;
       step += 1;

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import type { Denoiser, GaussianDiffusion } from './gaussian.js';
+import type { AsyncDenoiser, GaussianDiffusion } from './gaussian.js';
 import { type Sampling, walk } from './sampling.js';
 import { type SolverOptions, type SolverPoint, solverGrid, straightStep } from './solver-grid.js';
 
@@ -26,25 +26,25 @@ const hold = (tensor: tf.Tensor) => tf.keep(tf.clone(tensor));
  *
  * @param diffusion the process with all its steps; the solver chooses among them
  */
-export function unipc(diffusion: GaussianDiffusion, denoiser: Denoiser, options: SolverOptions): Sampling {
+export function unipc(diffusion: GaussianDiffusion, denoiser: AsyncDenoiser, options: SolverOptions): Sampling {
   const { noise, clipDenoised = false, signal } = options;
   const points = solverGrid(diffusion, options);
   const n = noise.shape[0]!;
   let past: Past | undefined;
   let i = 0;
   const forget = () => tf.dispose([past?.x, past?.xStart, past?.slope].filter((held) => held !== undefined));
-  const move = (predicted: tf.Tensor, t: number) => {
-    const [now, next] = [points[i]!, points[i + 1]!];
-    const { xStart } = diffusion.predict(denoiser, predicted, new Int32Array(n).fill(t), { clipDenoised });
-    const x = past === undefined ? predicted : corrected(past, xStart, now);
-    const width = past === undefined ? 0 : now.lambda - past.point.lambda;
-    const slope = past === undefined ? undefined : tf.div(tf.sub(xStart, past.xStart), width);
-    forget();
-    past = { point: now, x: hold(x), xStart: hold(xStart), slope: slope === undefined ? undefined : hold(slope), width };
-    i += 1;
-    const target = slope === undefined || next.sigma === 0 ? xStart : tf.add(xStart, tf.mul(slope, (next.lambda - now.lambda) / 2));
-    return { x: straightStep(x, target, now, next), xStart };
-  };
+  const move = (predicted: tf.Tensor, t: number) =>
+    diffusion.predicting(denoiser, predicted, new Int32Array(n).fill(t), { clipDenoised }, ({ xStart }) => {
+      const [now, next] = [points[i]!, points[i + 1]!];
+      const x = past === undefined ? predicted : corrected(past, xStart, now);
+      const width = past === undefined ? 0 : now.lambda - past.point.lambda;
+      const slope = past === undefined ? undefined : tf.div(tf.sub(xStart, past.xStart), width);
+      forget();
+      past = { point: now, x: hold(x), xStart: hold(xStart), slope: slope === undefined ? undefined : hold(slope), width };
+      i += 1;
+      const target = slope === undefined || next.sigma === 0 ? xStart : tf.add(xStart, tf.mul(slope, (next.lambda - now.lambda) / 2));
+      return { x: straightStep(x, target, now, next), xStart };
+    });
   return (async function* () {
     try {
       yield* walk('unipc', points.slice(0, -1).map(({ t }) => t), points.length - 1, noise, signal, move);
