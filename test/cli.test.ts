@@ -23,8 +23,8 @@ const file = (name: string): string => join(folder, name);
 function run(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
     // Vulkan's loader may talk on stderr while a GPU is looked for; these tests look at our own words
-    const backend = ['--help', 'inspect', 'convert'].includes(args[0]!) || args.includes('--backend') ? [] : ['--backend', 'wasm'];
-    execFile(process.execPath, [bin, ...args, ...backend], { cwd: folder, timeout: 100_000 }, (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code ?? 1), stdout, stderr }));
+    const backend = ['--help', 'inspect', 'convert', 'fetch'].includes(args[0]!) || args.includes('--backend') ? [] : ['--backend', 'wasm'];
+    execFile(process.execPath, [bin, ...args, ...backend], { cwd: folder, timeout: 100_000, env: { ...process.env, TINYFUSION_OFFLINE: '1', TINYFUSION_CACHE: join(folder, 'cache') } }, (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code ?? 1), stdout, stderr }));
   });
 }
 
@@ -57,6 +57,7 @@ describe('bad input ends in one line and exit code 1, and nothing is written', (
     ['two ways to choose', ['prune', '--keep', '1', '--method', 'oracle'], /one of --masks, --keep and --method is \["--keep", "--method"\], expected exactly one/],
     ['a decision for another model', ['prune', '--masks', 'nothing.json'], /nothing\.json cannot be read as a decision/],
     ['a data folder that is not there', ['train', '--data', 'no-such-folder'], /data folder no-such-folder cannot be read/],
+    ['weights that are not here, and no network', ['sample', '--model', 'DiT-D14/2', '--ckpt', 'tinydit-d14'], /TinyDiT-D14-MaskedKD-500K\.pt is not in the cache, and offline nothing is fetched; fetch https:.* and put it at/],
     ['weights without the name of their model', ['sample', '--ckpt', 'x.pt'], /--model is undefined, expected the name of the checkpoint's model, one of DiT-S\/2/],
     ['a model without weights', ['sample', '--model', 'DiT-XL/2'], /--ckpt is undefined, expected the file of DiT-XL\/2's weights/],
     ['an option out of its range', ['sample', '--steps', '0'], /expected a positive integer/],
@@ -153,6 +154,16 @@ describe('weights of a reference', () => {
   }, 120_000);
 });
 
+it('lists published weights, and takes those that were put into the cache by hand', async () => {
+  const { code, stdout } = await run('fetch');
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/tinydit-d14\s+TinyDiT of 14 layers.*CC-BY-NC-4\.0/);
+  mkdirSync(file('cache'), { recursive: true });
+  writeFileSync(file('cache/taesd.safetensors'), readFileSync(file('teacher.safetensors')));
+  expect((await run('fetch', 'taesd')).stdout).toMatch(/^taesd: .*taesd\.safetensors, \d/);
+  expect((await run('fetch')).stdout).toMatch(/taesd\s+✓/);
+});
+
 describe('evaluation from files', () => {
   it('keeps statistics of a folder, and measures a folder, an archive and a model against them', async () => {
     await writeCheckpoint(file('inception.safetensors'), formulaState(Object.fromEntries(inceptionShapes()), 2.8));
@@ -177,6 +188,6 @@ describe('evaluation from files', () => {
     expect(drawn.stderr).toMatch(/note: 5 samples: papers measure 50,000/);
     const refused = await run('evaluate', 'stats.npz', 'real', ...network, '--metrics', 'pr');
     expect([refused.code, complaint(refused.stderr)]).toEqual([1, [expect.stringMatching(/metrics is "pr".*stats\.npz has statistics alone/)]]);
-    expect((await run('evaluate', 'stats.npz', 'real')).stderr).toMatch(/--inception is undefined, expected the weights of FID/);
+    expect((await run('evaluate', 'stats.npz', 'real')).stderr).toMatch(/pt_inception-2015-12-05-6726825d\.pth is not in the cache, and offline/);
   }, 200_000);
 });

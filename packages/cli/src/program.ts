@@ -93,9 +93,9 @@ export function program(): Command {
 
   job(main, 'sample', 'draw images')
     .option('--model <file>', 'checkpoint of ours (default: the embedded teacher); with --ckpt the name of its model, e.g. DiT-XL/2')
-    .option('--ckpt <file>', 'weights of a published DiT, SiT or MAR: .pt, .safetensors, .npz')
+    .option('--ckpt <file>', 'weights of a published DiT, SiT or MAR: .pt, .safetensors, .npz; or their name, e.g. tinydit-d14')
     .option('--weights <key>', 'which weights of a training checkpoint (default: ema, then model)')
-    .option('--vae <file>', 'with --ckpt: weights of the autoencoder')
+    .option('--vae <file>', 'with --ckpt: weights of the autoencoder (default: what the model was trained with, fetched)')
     .option('--preview <file>', 'with --ckpt: weights of TAESD; what is being drawn is shown in <out>.preview.png')
     .addOption(new Option('--dtype <type>', 'how weights are held on the device: float32, or in half or a quarter of its space').choices(['F32', 'F16', 'I8']).default('F32'))
     .addOption(new Option('--rng <stream>', 'with --ckpt: random stream of the seed (default: torch-cuda, what the references draw)').choices(['philox', 'torch-cuda', 'torch-cpu']))
@@ -112,14 +112,14 @@ export function program(): Command {
   job(main, 'evaluate', 'FID, sFID, IS, precision and recall: of samples against a reference, or of a model')
     .argument('[reference]', 'reference batch .npz as ADM’s, saved statistics (.npz, .pt), or a folder of images')
     .argument('[samples]', 'samples: .npz with arr_0 of bytes [N, H, W, 3], or a folder of images (without: --ckpt draws them)')
-    .option('--inception <file>', 'weights of FID’s Inception: pt_inception-2015-12-05, or TensorFlow’s classify_image_graph_def.pb')
+    .option('--inception <file>', 'weights of FID’s Inception: pt_inception-2015-12-05, or TensorFlow’s classify_image_graph_def.pb (default: fetched)')
     .option('--dinov2 <file>', 'weights of DINOv2 in its place, for FD-DINOv2')
     .option('--metrics <list>', 'of fid, sfid, is, pr (precision, recall, density, coverage), kid and fid-infinity (default: the first four)', metrics)
     .option('--skip-broken', 'leave out images that cannot be decoded, and count them')
     .option('--model <file>', 'checkpoint of ours (default: the embedded teacher); with --ckpt the name of its model, e.g. DiT-XL/2')
     .option('--ckpt <file>', 'weights of a published model that draws the samples')
     .option('--weights <key>', 'with --ckpt: which weights of a training checkpoint (default: ema, then model)')
-    .option('--vae <file>', 'with --ckpt: weights of the autoencoder')
+    .option('--vae <file>', 'with --ckpt: weights of the autoencoder (default: what the model was trained with, fetched)')
     .addOption(new Option('--dtype <type>', 'with --ckpt: how weights are held on the device').choices(['F32', 'F16', 'I8']))
     .addOption(new Option('--rng <stream>', 'with --ckpt: random stream of the seed (default: torch-cuda)').choices(['philox', 'torch-cuda', 'torch-cpu']))
     .addOption(new Option('--solver <name>', 'with --ckpt: solver (default: the reference’s)').choices(['dpm', 'ddim', 'ddpm', 'ode', 'sde', 'mar']))
@@ -138,13 +138,17 @@ export function program(): Command {
 
   job(main, 'stats', 'statistics of a set of images, to measure samples against')
     .argument('<images...>', 'an .npz or a folder; several are taken together')
-    .option('--inception <file>', 'weights of FID’s Inception')
+    .option('--inception <file>', 'weights of FID’s Inception (default: fetched)')
     .option('--dinov2 <file>', 'weights of DINOv2 in its place')
     .addOption(new Option('--layout <name>', 'whose layout').choices(['adm', 'pytorch-fid', 'torch-fidelity']).default('adm'))
     .option('--batch <n>', 'images a pass', count, 32)
     .option('--skip-broken', 'leave out images that cannot be decoded, and count them')
     .option('--out <file>', 'an .npz, or a .pt for torch-fidelity', 'stats.npz')
     .action((images: string[], options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).statsJob(images, options, context)));
+
+  fileJob(main, 'fetch', 'published weights into the cache; without a name, which there are')
+    .argument('[names...]', 'e.g. tinydit-d14, sd-vae-ft-ema; a URL, or hf://owner/repository/path')
+    .action((names: string[], options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/files')).fetchJob(names, context)));
 
   fileJob(main, 'inspect', 'what is in a checkpoint, without loading it')
     .argument('<file>', '.pt, .safetensors, .npz, or the .index.json of a sharded one')
@@ -162,7 +166,7 @@ export function program(): Command {
 
   job(main, 'encode', 'a folder of images, each class a folder in it, to latents and labels for training')
     .argument('<folder>', 'images: .png, .jpg, .webp …')
-    .requiredOption('--vae <file>', 'weights of the autoencoder')
+    .option('--vae <file>', 'weights of the autoencoder, or the name of published ones', 'sd-vae-ft-ema')
     .option('--size <n>', 'side of the centre crop', count, 256)
     .option('--batch <n>', 'images at once, each plain and flipped', count, 4)
     .addOption(new Option('--rng <stream>', 'random stream of the seed; torch-cuda draws what the reference draws').choices(['philox', 'torch-cuda', 'torch-cpu']).default('torch-cuda'))

@@ -2,4 +2,5 @@
  * Jobs on checkpoint files that run no model; apart, because they start at once.
  * @packageDocumentation
  */
+export { fetchJob } from './jobs/fetch.js';
 export { convertJob, inspect, inspectJob, type ConvertJob, type InspectJob, type Inspection, type PruneFileJob } from './jobs/files.js';

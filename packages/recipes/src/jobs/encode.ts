@@ -2,10 +2,11 @@ import { createRng, torchCpu, torchCuda } from '@tinyfusion/core';
 import { openImageFolder } from '@tinyfusion/data/node';
 import { loadReferenceAutoencoder } from '@tinyfusion/models';
 import { weightsOf } from '@tinyfusion/weights';
-import { openCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
+import { writeFileAtomic } from '@tinyfusion/weights/node';
 import { join } from 'node:path';
 import { encodeFolder } from '../encode-folder.js';
 import type { JobContext } from './context.js';
+import { openWeights } from './weights-file.js';
 
 /** Options of `tinyfusion encode`. */
 export interface EncodeJob {
@@ -23,7 +24,7 @@ const streams = { philox: createRng, 'torch-cuda': torchCuda, 'torch-cpu': torch
 /** Encodes a folder of images, each class a folder in it, to latents and labels for training. */
 export async function encodeJob(path: string, { vae: file, size, batch, rng, seed, skipBroken = false, out }: EncodeJob, context: JobContext): Promise<void> {
   const folder = await openImageFolder(path);
-  await using checkpoint = await openCheckpoint(file);
+  await using checkpoint = await openWeights(file, context);
   const vae = await loadReferenceAutoencoder(weightsOf(checkpoint));
   const broken: string[] = [];
   const onBroken = (name: string, reason: string): void => {

@@ -1,9 +1,8 @@
-import { ArgumentError } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions } from '@tinyfusion/core';
 import { type FeatureNetwork, Inception, dinov2Features, loadDinoV2, openInceptionWeights } from '@tinyfusion/eval';
 import { loadAutoencoder, loadFashionMnist } from '@tinyfusion/fashion-mnist';
 import { loadAutoencoderKL } from '@tinyfusion/models';
 import { stateDictHash, weightsOf } from '@tinyfusion/weights';
-import { fileSource, openCheckpoint } from '@tinyfusion/weights/node';
 import { type Metric, evaluateImages } from '../evaluate-images.js';
 import { evaluateModel, referenceFeatures } from '../evaluate.js';
 import { type ImageSource, drawnSource } from '../image-source.js';
@@ -12,10 +11,11 @@ import { embeddedNetwork, type JobContext, loadModel, write } from './context.js
 import { openReferenceModel } from './reference-model.js';
 import { labelsFor } from './sample.js';
 import { openReference, openSamples } from './sets.js';
+import { openFile, openWeights } from './weights-file.js';
 
 /** Options of `tinyfusion evaluate`. */
 export interface EvaluateJob {
-  /** Weights of FID's Inception. */
+  /** Weights of FID's Inception. Default: the published ones, fetched. */
   inception?: string;
   /** Weights of DINOv2, in Inception's place. */
   dinov2?: string;
@@ -42,9 +42,9 @@ export interface EvaluateJob {
  * statistics (the reference alone); without samples a published model draws them while they are measured.
  */
 export async function evaluateImagesJob(referencePath: string, samplesPath: string | undefined, job: EvaluateJob, context: JobContext): Promise<void> {
-  const network = await openNetwork(job);
+  const network = await openNetwork(job, context);
   const options = { skipBroken: job.skipBroken, signal: context.signal };
-  await using reference = await openReference(referencePath, options);
+  await using reference = await openReference(referencePath, options, context);
   await using samples = samplesPath === undefined ? await drawnSamples(job, context) : await openSamples(samplesPath, options);
   const { warnings, ...numbers } = await evaluateImages(network.network, reference, samples, { metrics: job.metrics, batchSize: job.batch, seed: job.seed, ...context });
   network.dispose();
@@ -53,17 +53,15 @@ export async function evaluateImagesJob(referencePath: string, samplesPath: stri
   if (job.json !== undefined) await write(job.json, JSON.stringify({ ...numbers, warnings, command: context.command }, null, 2));
 }
 
-/** The feature network of the options. @throws ArgumentError where none or two are named */
-export async function openNetwork({ inception, dinov2 }: Pick<EvaluateJob, 'inception' | 'dinov2'>): Promise<{ network: Inception | FeatureNetwork; dispose: () => void }> {
-  if (inception !== undefined && dinov2 !== undefined) throw new ArgumentError('--dinov2', dinov2, 'one network: Inception or DINOv2');
+/** The feature network of the options: DINOv2 where it is named, else FID's Inception. */
+export async function openNetwork({ inception = 'inception', dinov2 }: Pick<EvaluateJob, 'inception' | 'dinov2'>, context: LongTaskOptions): Promise<{ network: Inception | FeatureNetwork; dispose: () => void }> {
   if (dinov2 !== undefined) {
-    await using weights = await openCheckpoint(dinov2);
+    await using weights = await openWeights(dinov2, context);
     const state = weightsOf(weights);
     const net = await loadDinoV2(state);
     return { network: dinov2Features(net, { version: await stateDictHash(state) }), dispose: () => net.dispose() };
   }
-  if (inception === undefined) throw new ArgumentError('--inception', undefined, "the weights of FID's Inception: pt_inception-2015-12-05 (.pth or .safetensors), as torch-fidelity and pytorch-fid publish them, or TensorFlow's classify_image_graph_def.pb");
-  await using source = await fileSource(inception);
+  await using source = await openFile(inception, context);
   const net = await Inception.load(await openInceptionWeights(source));
   return { network: net, dispose: () => net.dispose() };
 }
@@ -71,7 +69,7 @@ export async function openNetwork({ inception, dinov2 }: Pick<EvaluateJob, 'ince
 /** What a published model draws, as samples. */
 async function drawnSamples(job: EvaluateJob, context: JobContext): Promise<ImageSource & AsyncDisposable> {
   if (job.ckpt === undefined) throw new ArgumentError('samples', undefined, 'an .npz or a folder of images that is measured against the reference, or --ckpt with the weights of a model that draws them');
-  const model = await openReferenceModel({ ...job, ckpt: job.ckpt });
+  const model = await openReferenceModel({ ...job, ckpt: job.ckpt }, context);
   const labels = labelsFor({ count: job.samples ?? 50_000, seed: job.seed }, [], model.numClasses);
   // DiT's protocol for measuring: 250 steps, guidance 1.5
   const draw = () => model.draw(labels, { cfg: 1.5, ...job, batch: job.batch ?? 32, ...context });

@@ -1,17 +1,19 @@
 import { ArgumentError, type LongTaskOptions, createRng, throwIfCancelled, torchCpu, torchCuda } from '@tinyfusion/core';
-import { loadReference, loadReferenceAutoencoder, presets } from '@tinyfusion/models';
+import { MAR, loadReference, loadReferenceAutoencoder, presets } from '@tinyfusion/models';
 import { weightsOf } from '@tinyfusion/weights';
-import { openCheckpoint } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
 import { breathe } from '../loop.js';
 import { type SampleReferenceOptions, type Solver, sampleReference } from '../sample-reference.js';
+import { openWeights } from './weights-file.js';
 
 /** Files and options that make a published model. */
 export interface ReferenceModelOptions {
   /** One of `presets`. */
   model?: string;
+  /** A file, or a name of `knownCheckpoints`. */
   ckpt: string;
   weights?: string;
+  /** The autoencoder. Default: the one the model was trained with, `sd-vae-ft-ema` for DiT and SiT, `kl16` for MAR. */
   vae?: string;
   dtype?: 'F32' | 'F16' | 'I8';
 }
@@ -40,13 +42,13 @@ export interface ReferenceModel {
 
 const streams = { philox: createRng, 'torch-cuda': torchCuda, 'torch-cpu': torchCpu };
 
-/** Opens a model and its autoencoder from their files. @throws ArgumentError where one is not named, or they do not belong together */
-export async function openReferenceModel({ model: name, ckpt, weights, vae: file, dtype }: ReferenceModelOptions): Promise<ReferenceModel> {
+/** Opens a model and its autoencoder from their files, fetching what is not here. @throws ArgumentError where one is not named, or they do not belong together */
+export async function openReferenceModel({ model: name, ckpt, weights, vae: vaeFile, dtype }: ReferenceModelOptions, context: LongTaskOptions = {}): Promise<ReferenceModel> {
   if (name === undefined) throw new ArgumentError('--model', undefined, `the name of the checkpoint's model, one of ${presets.join(', ')}`);
-  if (file === undefined) throw new ArgumentError('--vae', undefined, 'the file of the autoencoder that turns latents into images: for DiT and SiT that of stabilityai/sd-vae-ft-ema, for MAR kl16.ckpt');
-  await using checkpoint = await openCheckpoint(ckpt);
+  await using checkpoint = await openWeights(ckpt, context);
   const model = await loadReference(name, weightsOf(checkpoint, weights), { dtype });
-  await using autoencoder = await openCheckpoint(file);
+  const file = vaeFile ?? (model instanceof MAR ? 'kl16' : 'sd-vae-ft-ema');
+  await using autoencoder = await openWeights(file, context);
   const vae = await loadReferenceAutoencoder(weightsOf(autoencoder));
   const { inChannels, numClasses, inputSize } = model.config;
   if (vae.config.latentChannels !== inChannels) throw new ArgumentError('--vae', file, `an autoencoder of ${inChannels} latent channels; this one has ${vae.config.latentChannels}`);

@@ -3,7 +3,6 @@ import { imagenetClasses, imagenetLabel } from '@tinyfusion/data/imagenet';
 import { fashionMnistClassNames, loadAutoencoder } from '@tinyfusion/fashion-mnist';
 import { type TinyAutoencoder, loadAutoencoderKL, loadTinyAutoencoder, presets } from '@tinyfusion/models';
 import { weightsOf } from '@tinyfusion/weights';
-import { openCheckpoint } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
 import { type ImageSink, folderSink, gridSink, npzSink } from '../image-sink.js';
 import { cropCentre } from '../images.js';
@@ -12,6 +11,7 @@ import type { Solver } from '../sample-reference.js';
 import { sampleImages } from '../sample.js';
 import { type JobContext, loadModel, write } from './context.js';
 import { openReferenceModel } from './reference-model.js';
+import { openWeights } from './weights-file.js';
 
 /** Options of `tinyfusion sample`. */
 export interface SampleJob {
@@ -75,8 +75,8 @@ const shownClasses = [207, 360, 387, 974, 88, 979, 417, 279];
 
 /** Draws with the weights of a reference, as its `sample.py` does. */
 async function sampleReferenceJob(job: SampleJob, path: string, context: JobContext): Promise<void> {
-  const model = await openReferenceModel({ ...job, ckpt: path });
-  const preview = job.preview === undefined ? undefined : await Preview.open(job.preview, `${job.out.replace(/\.\w+$/, '')}.preview.png`);
+  const model = await openReferenceModel({ ...job, ckpt: path }, context);
+  const preview = job.preview === undefined ? undefined : await Preview.open(job.preview, `${job.out.replace(/\.\w+$/, '')}.preview.png`, context);
   const { numClasses } = model;
   const named = job.classes?.map((text) => labelOf(text, numClasses)) ?? (job.count === undefined ? shownClasses.filter((label) => label < numClasses) : undefined);
   const labels = labelsFor(job, named ?? [], numClasses);
@@ -109,8 +109,8 @@ class Preview {
     readonly path: string,
   ) {}
 
-  static async open(file: string, path: string): Promise<Preview> {
-    await using checkpoint = await openCheckpoint(file);
+  static async open(file: string, path: string, context: JobContext): Promise<Preview> {
+    await using checkpoint = await openWeights(file, context);
     return new Preview(await loadTinyAutoencoder(weightsOf(checkpoint)), path);
   }
 

@@ -1,4 +1,4 @@
-import { CheckpointError } from '@tinyfusion/core';
+import { CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
 import { readStatistics } from '@tinyfusion/eval';
 import { openCheckpoint } from '@tinyfusion/weights/node';
 import { stat } from 'node:fs/promises';
@@ -6,6 +6,7 @@ import { basename } from 'node:path';
 import type { Reference } from '../evaluate-images.js';
 import { type FolderSourceOptions, folderSource } from '../folder-source.js';
 import { type ImageSource, archiveSource } from '../image-source.js';
+import { openWeights } from './weights-file.js';
 
 /** Sets of images as they lie on disk. */
 
@@ -17,10 +18,10 @@ async function isFolder(path: string): Promise<boolean> {
  * A folder of images, an archive of them, statistics, or an archive of both.
  * @throws CheckpointError where it is none of these
  */
-export async function openReference(path: string, options: FolderSourceOptions): Promise<Reference & AsyncDisposable> {
+export async function openReference(path: string, options: FolderSourceOptions, context: LongTaskOptions): Promise<Reference & AsyncDisposable> {
   const name = basename(path);
   if (await isFolder(path)) return { name, images: await folderSource(path, options), [Symbol.asyncDispose]: async () => {} };
-  const archive = await openCheckpoint(path);
+  const archive = await openWeights(path, context);
   try {
     const statistics = archive.tensors.has('mu') || archive.tensors.has('sigma') ? await readStatistics(archive, name) : undefined;
     const images = archive.tensors.has('arr_0') ? archiveSource(archive, name) : undefined;

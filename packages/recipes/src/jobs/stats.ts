@@ -21,7 +21,7 @@ export interface StatsJob {
 
 /** Statistics of a set of images, or of several that belong together, to measure samples against. */
 export async function statsJob(paths: readonly string[], { layout, batch, skipBroken, out, ...job }: StatsJob, context: JobContext): Promise<void> {
-  const { network, dispose } = await openNetwork(job);
+  const { network, dispose } = await openNetwork(job, context);
   const net = setNetwork(network);
   if (layout === 'adm' && net.spatialDimension === 0) throw new ArgumentError('--layout', layout, `pytorch-fid or torch-fidelity: ${net.name} has no spatial features`);
   const ending = layout === 'torch-fidelity' ? '.pt' : '.npz';

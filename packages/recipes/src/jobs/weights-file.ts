@@ -1,0 +1,26 @@
+import type { LongTaskOptions } from '@tinyfusion/core';
+import { type Source, type StateDict, fetchCheckpoint, fetchFile, isLocatable } from '@tinyfusion/weights';
+import { fileSource, nodeCache, openCheckpoint } from '@tinyfusion/weights/node';
+import { access } from 'node:fs/promises';
+
+/** Files by their path, or where there is none by the name of a published one, which is fetched into the cache. */
+
+const fetchOptions = ({ signal, onProgress }: LongTaskOptions) => ({ signal, onProgress, offline: process.env['TINYFUSION_OFFLINE'] === '1', hubToken: process.env['HF_TOKEN'] });
+
+async function isWanted(path: string): Promise<boolean> {
+  if (!isLocatable(path)) return false;
+  return access(path).then(
+    () => false,
+    () => true,
+  );
+}
+
+/** A checkpoint, read lazily. Close it. @throws CheckpointError where it is neither here nor to be had */
+export async function openWeights(path: string, context: LongTaskOptions): Promise<StateDict & AsyncDisposable> {
+  return (await isWanted(path)) ? fetchCheckpoint(path, nodeCache(), fetchOptions(context)) : openCheckpoint(path);
+}
+
+/** The file itself. Throws as {@link openWeights} does. */
+export async function openFile(path: string, context: LongTaskOptions): Promise<Source & AsyncDisposable> {
+  return (await isWanted(path)) ? fetchFile(path, nodeCache(), fetchOptions(context)) : fileSource(path);
+}
