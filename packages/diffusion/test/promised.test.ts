@@ -1,6 +1,6 @@
 import '@tensorflow/tfjs-backend-cpu';
 import { CancelledError, createRng } from '@tinyfusion/core';
-import { type AsyncDenoiser, type Denoiser, GaussianDiffusion, type Sampling, classifierFreeGuidance, ddim, ddimInversion, ddpm, dpmSolver, sampleToEnd, unipc } from '@tinyfusion/diffusion';
+import { type AsyncDenoiser, type Denoiser, GaussianDiffusion, type Sampling, Transport, type TransportSampling, classifierFreeGuidance, ddim, ddimInversion, ddpm, dpmSolver, sampleOde, sampleSde, sampleToEnd, unipc } from '@tinyfusion/diffusion';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { GaussianToy, toyProcess, useCpu } from './toy.js';
@@ -27,14 +27,27 @@ const samplers: Record<string, (noise: tf.Tensor, denoiser: AsyncDenoiser, signa
   unipc: (noise, denoiser, signal) => unipc(toyProcess(), denoiser, { noise, steps: 9, signal }),
 };
 
-describe.each(Object.entries(samplers))('%s of a model that promises its output', (_, sample) => {
+/** A velocity that depends on time and is not linear. */
+const velocity: Denoiser = (x, t) => tf.tidy(() => tf.sub(tf.sin(x), tf.mul(x, tf.mul(tf.expandDims(t, 1), 2))));
+const transport = new Transport();
+const flows: Record<string, (noise: tf.Tensor, denoiser: AsyncDenoiser, signal?: AbortSignal) => TransportSampling> = {
+  'ode, euler': (noise, denoiser, signal) => sampleOde(transport, denoiser, { noise, method: 'euler', steps: 5, signal }),
+  'ode, rk4 reversed': (noise, denoiser, signal) => sampleOde(transport, denoiser, { noise, method: 'rk4', steps: 5, reverse: true, signal }),
+  'ode, dopri5': (noise, denoiser, signal) => sampleOde(transport, denoiser, { noise, method: 'dopri5', steps: 5, relativeTolerance: 1e-4, signal }),
+  'sde, euler': (noise, denoiser, signal) => sampleSde(transport, denoiser, { noise, steps: 5, rng: createRng(5), signal }),
+  'sde, heun, tweedie': (noise, denoiser, signal) => sampleSde(transport, denoiser, { noise, steps: 5, method: 'heun', lastStep: 'tweedie', rng: createRng(5), signal }),
+};
+const runs = [...Object.entries(samplers).map(([name, sample]) => [name, toy.epsilon, sample] as const), ...Object.entries(flows).map(([name, sample]) => [name, velocity, sample] as const)];
+
+describe.each(runs)('%s of a model that promises its output', (_, model, of) => {
+  const sample = of as (noise: tf.Tensor, denoiser: AsyncDenoiser, signal?: AbortSignal) => AsyncIterable<{ x: tf.Tensor; step: number }>;
   const start = () => tf.tensor2d(createRng(1).normal(12), [2, 6]);
 
   it('draws what it draws of a synchronous one, to the bit, and leaves nothing behind', async () => {
     const noise = start();
     const before = tf.memory().numTensors;
-    const expected = await sampleToEnd(sample(noise, toy.epsilon));
-    const x = await sampleToEnd(sample(noise, promised(toy.epsilon)));
+    const expected = await sampleToEnd(sample(noise, model));
+    const x = await sampleToEnd(sample(noise, promised(model)));
     expect(await x.array()).toEqual(await expected.array());
     tf.dispose([x, expected]);
     expect(tf.memory().numTensors).toBe(before);
@@ -42,7 +55,7 @@ describe.each(Object.entries(samplers))('%s of a model that promises its output'
 
   it('guided too', async () => {
     const noise = start();
-    const both: Denoiser = (x, t) => tf.tidy(() => tf.mul(toy.epsilon(x, t), tf.tensor2d([1, 1, 0.5, 0.5], [4, 1])));
+    const both: Denoiser = (x, t) => tf.tidy(() => tf.mul(model(x, t), tf.tensor2d([1, 1, 0.5, 0.5], [4, 1])));
     const before = tf.memory().numTensors;
     const expected = await sampleToEnd(sample(noise, classifierFreeGuidance(both, { scale: 3, channels: 'all' })));
     const x = await sampleToEnd(sample(noise, classifierFreeGuidance(promised(both), { scale: 3, channels: 'all' })));
@@ -57,7 +70,7 @@ describe.each(Object.entries(samplers))('%s of a model that promises its output'
     let runs = 0;
     const failing: AsyncDenoiser = async (x, t) => {
       if (++runs === 3) throw new Error('the session is gone');
-      return promised(toy.epsilon)(x, t);
+      return promised(model)(x, t);
     };
     await expect(sampleToEnd(sample(noise, classifierFreeGuidance(failing, { scale: 2, channels: 'all' })))).rejects.toThrow('the session is gone');
     expect(tf.memory().numTensors).toBe(before);
@@ -67,7 +80,7 @@ describe.each(Object.entries(samplers))('%s of a model that promises its output'
     const noise = start();
     const before = tf.memory().numTensors;
     const stop = new AbortController();
-    await expect(sampleToEnd(sample(noise, promised(toy.epsilon), stop.signal), ({ step }) => step === 2 && stop.abort())).rejects.toThrow(CancelledError);
+    await expect(sampleToEnd(sample(noise, promised(model), stop.signal), ({ step }) => step === 2 && stop.abort())).rejects.toThrow(CancelledError);
     expect(tf.memory().numTensors).toBe(before);
   });
 });

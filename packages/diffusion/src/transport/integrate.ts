@@ -7,8 +7,8 @@ export type OdeMethod = 'euler' | 'midpoint' | 'heun2' | 'heun3' | 'rk4' | 'dopr
 /** Parts of a state that are integrated together. */
 export type OdeState = readonly tf.Tensor[];
 
-/** dy/dt at a time; runs inside a tidy. */
-export type Derivative = (t: number, y: OdeState) => tf.Tensor[];
+/** dy/dt at a time: new tensors, and nothing else is left behind. `y` is borrowed until they are there. */
+export type Derivative = (t: number, y: OdeState) => tf.Tensor[] | Promise<tf.Tensor[]>;
 
 /** A state on the way. */
 export interface OdePoint {
@@ -91,10 +91,13 @@ export async function* integrate(derivative: Derivative, y0: OdeState, times: Fl
   const falling = times[0]! > times.at(-1)!;
   const sign = falling ? -1 : 1;
   let evaluations = 0;
-  const f: Derivative = (t, y) => {
+  const f: Derivative = async (t, y) => {
     evaluations += 1;
-    const slopes = derivative(sign * t, y);
-    return falling ? slopes.map((s) => tf.neg(s)) : slopes;
+    const slopes = await derivative(sign * t, y);
+    if (!falling) return slopes;
+    const turned = tf.tidy(() => slopes.map((s) => tf.neg(s)));
+    tf.dispose(slopes);
+    return turned;
   };
   const grid = falling ? times.map((t) => -t) : times;
   const points = method === 'dopri5' ? adaptive(f, y0, grid, absoluteTolerance, relativeTolerance, options) : fixed(f, y0, grid, tableaus[method], options);
@@ -111,13 +114,22 @@ function along(y: OdeState, slopes: readonly tf.Tensor[][], weights: readonly nu
   });
 }
 
-/** Slopes of all stages of a step; `first` where it is known. Inside a tidy. */
-function stages(f: Derivative, { nodes, rows }: Tableau, y: OdeState, t: number, dt: number, end: number, first?: tf.Tensor[]): { slopes: tf.Tensor[][]; last: OdeState } {
+/** Slopes of all stages of a step, and the state of the last one; all new. `first` where it is known, borrowed. */
+async function stages(f: Derivative, { nodes, rows }: Tableau, y: OdeState, t: number, dt: number, end: number, first?: tf.Tensor[]): Promise<{ slopes: tf.Tensor[][]; last: tf.Tensor[] }> {
   const slopes: tf.Tensor[][] = [];
-  let at = y;
-  for (const [i, node] of nodes.entries()) {
-    at = i === 0 ? y : along(y, slopes, rows[i]!.map((w) => w * dt));
-    slopes.push(i === 0 && first !== undefined ? first : f(node === 1 ? end : t + node * dt, at));
+  let at = y.map((part) => tf.clone(part));
+  try {
+    for (const [i, node] of nodes.entries()) {
+      if (i > 0) {
+        const next = tf.tidy(() => along(y, slopes, rows[i]!.map((w) => w * dt)));
+        tf.dispose(at);
+        at = next;
+      }
+      slopes.push(i === 0 && first !== undefined ? first.map((part) => tf.clone(part)) : await f(node === 1 ? end : t + node * dt, at));
+    }
+  } catch (error) {
+    tf.dispose([slopes, at]);
+    throw error;
   }
   return { slopes, last: at };
 }
@@ -130,8 +142,9 @@ async function* fixed(f: Derivative, y0: OdeState, grid: Float64Array, tableau: 
       throwIfCancelled(signal, task);
       const [from, to] = [grid[i - 1]!, grid[i]!];
       const dt = to - from;
-      const next = tf.tidy(() => along(y, stages(f, tableau, y, from, dt, to).slopes, tableau.result.map((w) => w * dt)));
-      tf.dispose(y);
+      const { slopes, last } = await stages(f, tableau, y, from, dt, to);
+      const next = tf.tidy(() => along(y, slopes, tableau.result.map((w) => w * dt)));
+      tf.dispose([y, slopes, last]);
       y = next;
       handedOver = i === grid.length - 1;
       yield y;
@@ -148,11 +161,12 @@ const MOST_STEPS = 100_000;
 
 async function* adaptive(f: Derivative, y0: OdeState, grid: Float64Array, absolute: number, relative: number, { task, signal, stopAtEnd = false }: IntegrateOptions): AsyncGenerator<tf.Tensor[], void, void> {
   let y = y0.map((part) => tf.clone(part));
-  let slope = tf.tidy(() => f(grid[0]!, y));
+  let slope: tf.Tensor[] = [];
   let given: tf.Tensor[] = [];
   let handedOver = false;
   try {
     let t = grid[0]!;
+    slope = await f(t, y);
     let dt = await firstStep(f, y, slope, t, absolute, relative);
     let next = 1;
     for (let count = 0; next < grid.length; count++) {
@@ -160,15 +174,13 @@ async function* adaptive(f: Derivative, y0: OdeState, grid: Float64Array, absolu
       if (stopAtEnd) dt = Math.min(dt, grid.at(-1)! - t);
       const end = stopAtEnd && t + dt >= grid.at(-1)! ? grid.at(-1)! : t + dt;
       if (!(end > t) || count >= MOST_STEPS) throw new TinyFusionError('NUMERIC', `${task}: the solver needs ever smaller steps at t = ${Math.abs(t)} (${count} so far, the last of ${dt}); loosen the tolerances, or use a method of fixed steps`);
-      const step = tf.tidy(() => {
-        const { slopes, last } = stages(f, dopri5, y, t, dt, end, slope);
-        const error = slopes[0]!.map((_, p) => weighted(slopes, p, dopri5Error.map((w) => w * dt)));
-        return { y: last.map((part) => tf.clone(part)), slopes: slopes.map((parts) => parts.map((part) => tf.clone(part))), ratio: errorRatio(error, y, last, absolute, relative) };
-      });
-      const ratio = (await step.ratio.data())[0]!;
-      step.ratio.dispose();
+      const step = await stages(f, dopri5, y, t, dt, end, slope);
+      const ratio = await read(tf.tidy(() => {
+        const error = step.slopes[0]!.map((_, p) => weighted(step.slopes, p, dopri5Error.map((w) => w * dt)));
+        return errorRatio(error, y, step.last, absolute, relative);
+      }));
       if (!Number.isFinite(ratio)) {
-        tf.dispose([step.y, step.slopes]);
+        tf.dispose([step.last, step.slopes]);
         // steps may reach beyond the last time, where the model may make no sense
         if (end > grid.at(-1)!) {
           dt = grid.at(-1)! - t;
@@ -182,17 +194,17 @@ async function* adaptive(f: Derivative, y0: OdeState, grid: Float64Array, absolu
           for (; next < grid.length && grid[next]! <= end; next++) {
             tf.dispose(given);
             const fraction = (grid[next]! - t) / dt;
-            given = tf.tidy(() => interpolate(y, step.y, step.slopes, dt, fraction));
+            given = tf.tidy(() => interpolate(y, step.last, step.slopes, dt, fraction));
             handedOver = next === grid.length - 1;
             yield given;
           }
         } finally {
           tf.dispose([y, slope, step.slopes.slice(0, -1)]);
-          y = step.y;
+          y = step.last;
           slope = step.slopes.at(-1)!;
         }
         t = end;
-      } else tf.dispose([step.y, step.slopes]);
+      } else tf.dispose([step.last, step.slopes]);
       // a step that failed never grows, one that passed never shrinks below itself
       const factor = ratio === 0 ? 10 : Math.min(10, Math.max(0.9 / ratio ** (1 / 5), ratio < 1 ? 1 : 0.2));
       dt *= factor;
@@ -202,6 +214,13 @@ async function* adaptive(f: Derivative, y0: OdeState, grid: Float64Array, absolu
     tf.dispose([y, slope]);
     if (!handedOver) tf.dispose(given);
   }
+}
+
+/** A number from the device, which is freed there. */
+async function read(scalar: tf.Scalar): Promise<number> {
+  const [value] = await scalar.data();
+  scalar.dispose();
+  return value!;
 }
 
 /** Σ weightᵢ·slopeᵢ of one part. Inside a tidy. */
@@ -222,18 +241,18 @@ function errorRatio(error: OdeState, y0: OdeState, y1: OdeState, absolute: numbe
 async function firstStep(f: Derivative, y: OdeState, slope: OdeState, t: number, absolute: number, relative: number): Promise<number> {
   const order = 4;
   const scaled = (parts: OdeState): tf.Scalar => tf.tidy(() => tf.max(tf.stack(parts.map((part, p) => rms(tf.div(part, tf.add(absolute, tf.mul(relative, tf.abs(y[p]!)))))))) as tf.Scalar);
-  const read = async (scalar: tf.Scalar): Promise<number> => {
-    const [value] = await scalar.data();
-    scalar.dispose();
-    return value!;
-  };
   const d0 = await read(scaled(y));
   const d1 = await read(scaled(slope));
   const h0 = d0 < 1e-5 || d1 < 1e-5 ? 1e-6 : (0.01 * d0) / d1;
-  const change = tf.tidy(() => {
-    const after = f(t + h0, along(y, [slope as tf.Tensor[]], [h0]));
-    return scaled(after.map((part, p) => tf.sub(part, slope[p]!)));
-  });
+  const ahead = tf.tidy(() => along(y, [slope as tf.Tensor[]], [h0]));
+  let after: tf.Tensor[];
+  try {
+    after = await f(t + h0, ahead);
+  } finally {
+    tf.dispose(ahead);
+  }
+  const change = tf.tidy(() => scaled(after.map((part, p) => tf.sub(part, slope[p]!))));
+  tf.dispose(after);
   const d2 = (await read(change)) / h0;
   const h1 = d1 <= 1e-15 && d2 <= 1e-15 ? Math.max(1e-6, h0 * 1e-3) : (0.01 / Math.max(d1, d2)) ** (1 / (order + 1));
   return Math.min(100 * h0, h1);

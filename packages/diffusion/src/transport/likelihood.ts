@@ -36,7 +36,7 @@ export async function odeLogLikelihood(transport: Transport, denoiser: Denoiser,
   const [start, end] = transport.interval();
   const zeros = tf.zeros([n]);
   const points = integrate(
-    (s, [x]) => {
+    (s, [x]) => tf.tidy(() => {
       const t = new Float64Array(n).fill(1 - s);
       const probe = probes(x!.shape);
       let velocity: tf.Tensor | undefined;
@@ -49,7 +49,7 @@ export async function odeLogLikelihood(transport: Transport, denoiser: Denoiser,
       const backwards = tf.neg(velocity!);
       velocity!.dispose();
       return [backwards, divergence];
-    },
+    }),
     [data, zeros],
     evenTimes(start, end, method === 'dopri5' ? 1 : steps),
     { method, task: 'log likelihood', signal, ...(absoluteTolerance === undefined ? {} : { absoluteTolerance }), ...(relativeTolerance === undefined ? {} : { relativeTolerance }) },

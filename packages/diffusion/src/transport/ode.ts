@@ -1,6 +1,6 @@
 import { ArgumentError } from '@tinyfusion/core';
 import type * as tf from '@tensorflow/tfjs-core';
-import type { Denoiser } from '../gaussian.js';
+import type { AsyncDenoiser } from '../gaussian.js';
 import { type OdeMethod, evenTimes, integrate } from './integrate.js';
 import type { Transport } from './transport.js';
 
@@ -44,7 +44,7 @@ export interface SampleOdeOptions {
  * @yields every step
  * @throws ArgumentError where an option makes no sense
  */
-export async function* sampleOde(transport: Transport, denoiser: Denoiser, options: SampleOdeOptions): TransportSampling {
+export async function* sampleOde(transport: Transport, denoiser: AsyncDenoiser, options: SampleOdeOptions): TransportSampling {
   const { noise, method = 'dopri5', steps = 50, reverse = false, absoluteTolerance, relativeTolerance, signal } = options;
   if (!Number.isInteger(steps) || steps < 1) throw new ArgumentError('SampleOdeOptions.steps', steps, 'a positive integer');
   const [start, end] = transport.interval();
@@ -53,7 +53,7 @@ export async function* sampleOde(transport: Transport, denoiser: Denoiser, optio
   const points = integrate(
     (t, [x]) => {
       const all = new Float64Array(n).fill(t);
-      return [transport.velocity(transport.run(denoiser, x!, all), x!, all)];
+      return transport.running(denoiser, x!, all, (output) => [transport.velocity(output, x!, all)]);
     },
     [noise],
     times,

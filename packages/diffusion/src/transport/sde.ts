@@ -1,6 +1,6 @@
 import { ArgumentError, throwIfCancelled } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
-import type { Denoiser } from '../gaussian.js';
+import type { AsyncDenoiser } from '../gaussian.js';
 import { type SamplingOptions, noiseSourceOf } from '../sampling.js';
 import { evenTimes } from './integrate.js';
 import { type DiffusionForm, diffusionCoefficient } from './interpolant.js';
@@ -34,7 +34,7 @@ export interface SampleSdeOptions extends Pick<SamplingOptions, 'noise' | 'rng' 
  * @yields every step
  * @throws ArgumentError where an option makes no sense, or where the form divides by zero at an end of the path
  */
-export async function* sampleSde(transport: Transport, denoiser: Denoiser, options: SampleSdeOptions): TransportSampling {
+export async function* sampleSde(transport: Transport, denoiser: AsyncDenoiser, options: SampleSdeOptions): TransportSampling {
   const { noise, method = 'euler', steps = 250, form = 'sigma', norm = 1, lastStep = 'mean', signal } = options;
   const lastStepSize = lastStep === 'none' ? 0 : (options.lastStepSize ?? 0.04);
   if (!Number.isInteger(steps) || steps < 2) throw new ArgumentError('SampleSdeOptions.steps', steps, 'an integer of at least 2');
@@ -51,30 +51,38 @@ export async function* sampleSde(transport: Transport, denoiser: Denoiser, optio
   let evaluations = 0;
 
   const coefficient = (t: number) => diffusionCoefficient(transport.path, form, t, norm);
-  /** Velocity and score at x; one run of the model. */
-  const evaluate = (x: tf.Tensor, t: number) => {
+  /** What `use` makes of velocity and score at x; one run of the model. */
+  const evaluate = (x: tf.Tensor, t: number, use: (velocity: tf.Tensor, score: tf.Tensor, all: Float64Array) => tf.Tensor) => {
     evaluations += 1;
     const all = new Float64Array(n).fill(t);
-    const output = transport.run(denoiser, x, all);
-    return { velocity: transport.velocity(output, x, all), score: transport.score(output, x, all), all };
+    return transport.running(denoiser, x, all, (output) => use(transport.velocity(output, x, all), transport.score(output, x, all), all));
   };
-  const drift = (x: tf.Tensor, t: number): tf.Tensor => {
-    const { velocity, score } = evaluate(x, t);
-    return tf.add(velocity, tf.mul(score, coefficient(t)));
+  const drift = (x: tf.Tensor, t: number) => evaluate(x, t, (velocity, score) => tf.add(velocity, tf.mul(score, coefficient(t))));
+  const move = async (x: tf.Tensor, t: number): Promise<tf.Tensor> => {
+    const held: tf.Tensor[] = [];
+    const hold = (tensor: tf.Tensor): tf.Tensor => {
+      held.push(tensor);
+      return tensor;
+    };
+    try {
+      const kick = hold(tf.tidy(() => tf.mul(draw(x.shape), Math.sqrt(2 * coefficient(t)) * Math.sqrt(dt))));
+      if (method === 'euler') {
+        const slope = hold(await drift(x, t));
+        return tf.tidy(() => tf.add(tf.add(x, tf.mul(slope, dt)), kick));
+      }
+      const kicked = hold(tf.add(x, kick));
+      const first = hold(await drift(kicked, t));
+      const ahead = hold(tf.tidy(() => tf.add(kicked, tf.mul(first, dt))));
+      const second = hold(await drift(ahead, t + dt));
+      return tf.tidy(() => tf.add(kicked, tf.mul(tf.add(first, second), 0.5 * dt)));
+    } finally {
+      tf.dispose(held);
+    }
   };
-  const move = (x: tf.Tensor, t: number): tf.Tensor => {
-    const kick = tf.mul(draw(x.shape), Math.sqrt(2 * coefficient(t)) * Math.sqrt(dt));
-    if (method === 'euler') return tf.add(tf.add(x, tf.mul(drift(x, t), dt)), kick);
-    const kicked = tf.add(x, kick);
-    const first = drift(kicked, t);
-    const second = drift(tf.add(kicked, tf.mul(first, dt)), t + dt);
-    return tf.add(kicked, tf.mul(tf.add(first, second), 0.5 * dt));
-  };
-  const finish = (x: tf.Tensor): tf.Tensor => {
+  const finish = (x: tf.Tensor): tf.Tensor | Promise<tf.Tensor> => {
     if (lastStep === 'none') return tf.clone(x);
-    if (lastStep === 'mean') return tf.add(x, tf.mul(drift(x, end), lastStepSize));
-    const { velocity, score, all } = evaluate(x, end);
-    return lastStep === 'euler' ? tf.add(x, tf.mul(velocity, lastStepSize)) : transport.dataFromScore(score, x, all);
+    if (lastStep === 'tweedie') return evaluate(x, end, (_, score, all) => transport.dataFromScore(score, x, all));
+    return evaluate(x, end, (velocity, score) => tf.add(x, tf.mul(lastStep === 'mean' ? tf.add(velocity, tf.mul(score, coefficient(end))) : velocity, lastStepSize)));
   };
 
   let x = tf.clone(noise);
@@ -82,7 +90,7 @@ export async function* sampleSde(transport: Transport, denoiser: Denoiser, optio
   try {
     for (let step = 1; step <= steps; step++) {
       throwIfCancelled(signal, 'sample');
-      const next = tf.tidy(() => (step < steps ? move(x, times[step - 1]!) : finish(x)));
+      const next = await (step < steps ? move(x, times[step - 1]!) : finish(x));
       x.dispose();
       x = next;
       handedOver = step === steps;

@@ -1,6 +1,7 @@
 import { ArgumentError, type Rng, ShapeError } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
-import type { Denoiser } from '../gaussian.js';
+import { evaluate } from '../evaluate.js';
+import type { AsyncDenoiser, Denoiser } from '../gaussian.js';
 import { meanFlat } from '../likelihood.js';
 import { type DiffusionForm, type Interpolant, type InterpolantName, interpolants } from './interpolant.js';
 
@@ -87,8 +88,19 @@ export class Transport {
   run(denoiser: Denoiser, x: tf.Tensor, t: ArrayLike<number>): tf.Tensor {
     return tf.tidy(() => {
       const output = denoiser(x, tf.tensor1d(Float32Array.from(t)));
-      if (String(output.shape) !== String(x.shape)) throw new ShapeError("the denoiser's output", output.shape, x.shape.join(', '));
+      checkOutput(output, x);
       return output;
+    });
+  }
+
+  /**
+   * {@link run} for samplers, whose model may promise its output: hands it to `use`, which runs inside a tidy.
+   * @returns what `use` returns, promised where the model's output is
+   */
+  running<R extends tf.TensorContainer>(denoiser: AsyncDenoiser, x: tf.Tensor, t: ArrayLike<number>, use: (output: tf.Tensor) => R): R | Promise<R> {
+    return evaluate(denoiser, () => [tf.clone(x), tf.tensor1d(Float32Array.from(t))], (output) => {
+      checkOutput(output, x);
+      return use(output);
     });
   }
 
@@ -169,4 +181,8 @@ export class Transport {
     if (t.length !== x.shape[0]) throw new ArgumentError('t', Array.from(t), `one time for each of the ${x.shape[0]} samples`);
     return tf.tensor(Float32Array.from(t, value), [x.shape[0], ...x.shape.slice(1).map(() => 1)]);
   }
+}
+
+function checkOutput(output: tf.Tensor, x: tf.Tensor): void {
+  if (String(output.shape) !== String(x.shape)) throw new ShapeError("the denoiser's output", output.shape, x.shape.join(', '));
 }
