@@ -1,0 +1,158 @@
+import { ArgumentError } from '@tinyfusion/core';
+import { AutoencoderKL, DiT, MAR, SiT, type StoredModel } from '@tinyfusion/models';
+import { MODEL_KEY } from '@tinyfusion/nn';
+import { ditGraph } from './dit.js';
+import { GraphBuilder, type Initialiser } from './graph-builder.js';
+import { headGraph, marGraph } from './mar.js';
+import { type StoredTensor, encodeModel } from './proto.js';
+import { decoderGraph, encoderGraph } from './vae.js';
+
+/** Networks of a model that has more than one: those of an {@link AutoencoderKL}, and those of a {@link MAR}. */
+export type OnnxPart = 'decoder' | 'encoder' | 'transformer' | 'head';
+
+/** Options of {@link exportOnnx}. */
+export interface ExportOnnxOptions {
+  /**
+   * Type of weights and maths; what goes in and comes out is float32 either way. In float16, times, norms' statistics
+   * and softmax stay in float32. Default `'F32'`.
+   */
+  dtype?: 'F32' | 'F16';
+  /** Which network of the model. Default: an autoencoder's `'decoder'`, MAR's `'transformer'`. */
+  part?: OnnxPart;
+  /** Further text to keep in the file (`metadata_props`), e.g. a prune record. Default: none. */
+  metadata?: Iterable<readonly [string, string]>;
+  /** Whether weights are put in a file beside the model. Default: where they take more than the 2 GB of a protobuf file. */
+  externalData?: boolean;
+  /** What the model calls the file of its weights, which is to lie in the same folder. Default `'model.onnx.data'`. */
+  dataName?: string;
+}
+
+/** Weights that lie beside a model. */
+export interface OnnxData {
+  /** The file's name, which the model knows. */
+  readonly name: string;
+  /** Bytes of the file. */
+  readonly size: number;
+  /**
+   * The file's bytes, one tensor after another, each read from the device when it is its turn.
+   * @yields parts of the file, in order
+   */
+  stream(): AsyncGenerator<Uint8Array, void, void>;
+}
+
+/** A model as ONNX. */
+export interface OnnxExport {
+  /** The `.onnx` file. */
+  readonly model: Uint8Array<ArrayBuffer>;
+  /** What belongs beside it, where the weights do not lie in it. The model must not be disposed before it is read. */
+  readonly data?: OnnxData;
+}
+
+/**
+ * A model as an ONNX graph of opset 17, for ONNX Runtime and whatever else reads it. A pruned model is exported as it is
+ * now; packed weights are expanded; the batch may have any size. Images keep our layout, channels last:
+ *
+ * - {@link DiT}, {@link SiT}: `x` `[N, H, W, C]`, `t` `[N]`, `y` `[N]` int32 → `output` `[N, H, W, outChannels]`
+ * - {@link AutoencoderKL}, `'decoder'`: `x` `[N, h, w, latentChannels]`, unscaled → `output` `[N, H, W, C]`; `'encoder'`:
+ *   `x` `[N, H, W, C]` → `mean` and `logVariance`; height and width may be any that the model takes
+ * - {@link MAR}, `'transformer'`: `tokens` `[N, L, C]`, `mask` `[N, L]` int32, not 0 where masked and as often in each
+ *   sample, `y` `[N]` int32, numClasses for "no class" → `output` `[N, L, Z]`; `'head'`: `x` `[R, C]`, `t` `[R]`,
+ *   `c` `[R, Z]`, rows of the transformer's output → `output` `[R, 2·C]`
+ *
+ * The file says of which kind and configuration the model is, in the words of our checkpoints (`tinyfusion.model`).
+ * Encoders are compiled at run time (protobufjs): a page whose content security policy forbids `unsafe-eval` exports
+ * elsewhere.
+ *
+ * @throws ArgumentError where the model is of another kind, has no such part, or holds adapters; CheckpointError where a
+ * weight does not fit float16
+ */
+export async function exportOnnx(model: StoredModel, options: ExportOnnxOptions = {}): Promise<OnnxExport> {
+  const { dtype = 'F32', metadata = [], externalData, dataName = 'model.onnx.data' } = options;
+  if (dtype !== 'F32' && dtype !== 'F16') throw new ArgumentError('ExportOnnxOptions.dtype', dtype, "'F32' or 'F16'");
+  if (!/^[^/\\]+$/.test(dataName)) throw new ArgumentError('ExportOnnxOptions.dataName', dataName, 'the name of a file in the same folder');
+  const { type, config, part, draw } = planOf(model, options.part);
+  const g = new GraphBuilder(model, dtype);
+  draw(g);
+  const initialisers = [...g.initialisers.values()];
+  const { inside, beside, size } = placed(initialisers, externalData ?? weighsTooMuch(initialisers));
+  const stored: StoredTensor[] = [];
+  for (const { name, type, shape, read } of inside) stored.push({ name, type, shape, content: await read() });
+  for (const { tensor: { name, type, shape, size: length }, offset } of beside) stored.push({ name, type, shape, content: { location: dataName, offset, length } });
+  const bytes = await encodeModel({
+    irVersion: 8,
+    opset: 17,
+    producer: 'tinyfusion',
+    graphName: part === undefined ? type : `${type}.${part}`,
+    nodes: g.nodes,
+    initialisers: stored,
+    inputs: g.inputs,
+    outputs: g.outputs,
+    metadata: [[MODEL_KEY, JSON.stringify({ type, config, ...(part === undefined ? {} : { part }) })], ...metadata],
+  });
+  return beside.length === 0 ? { model: bytes } : { model: bytes, data: { name: dataName, size, stream: () => streamed(beside) } };
+}
+
+interface Plan {
+  type: string;
+  config: object;
+  part?: OnnxPart;
+  draw(g: GraphBuilder): void;
+}
+
+/** What a model is, and how its graph is drawn. */
+function planOf(model: StoredModel, part: OnnxPart | undefined): Plan {
+  if (model instanceof DiT) {
+    if (part !== undefined) throw new ArgumentError('ExportOnnxOptions.part', part, 'none: the model is one network');
+    return { type: model instanceof SiT ? 'SiT' : 'DiT', config: { ...model.config, depth: model.blocks.length }, draw: (g) => ditGraph(g, model) };
+  }
+  if (model instanceof AutoencoderKL) {
+    const chosen = part ?? 'decoder';
+    if (chosen !== 'decoder' && chosen !== 'encoder') throw new ArgumentError('ExportOnnxOptions.part', chosen, "'decoder' or 'encoder'");
+    return { type: 'AutoencoderKL', config: model.config, part: chosen, draw: (g) => (chosen === 'decoder' ? decoderGraph(g, model) : encoderGraph(g, model)) };
+  }
+  if (model instanceof MAR) {
+    const chosen = part ?? 'transformer';
+    if (chosen !== 'transformer' && chosen !== 'head') throw new ArgumentError('ExportOnnxOptions.part', chosen, "'transformer' or 'head'");
+    const config = { ...model.config, encoderDepth: model.encoder_blocks.length, decoderDepth: model.decoder_blocks.length };
+    return { type: 'MAR', config, part: chosen, draw: (g) => (chosen === 'transformer' ? marGraph(g, model) : headGraph(g, model.diffloss.net)) };
+  }
+  throw new ArgumentError('exportOnnx: model', (model as object | null)?.constructor?.name ?? String(model), 'a DiT, SiT, MAR or AutoencoderKL');
+}
+
+/** What a protobuf file may take, less some for all that is not weights. */
+const LARGEST = 2 ** 31 - 2 ** 24;
+/** Smaller tensors stay in the model: shapes must, as runtimes read them before they open the file beside it. */
+const SMALLEST_OUTSIDE = 1024;
+/** Where tensors begin in the file, so that it can be mapped into memory. */
+const ALIGNMENT = 4096;
+
+/** Whether tensors do not fit a protobuf file. */
+export function weighsTooMuch(tensors: readonly Pick<Initialiser, 'size'>[]): boolean {
+  return tensors.reduce((sum, { size }) => sum + size, 0) > LARGEST;
+}
+
+interface Beside {
+  readonly tensor: Initialiser;
+  readonly offset: number;
+}
+
+function placed(tensors: readonly Initialiser[], external: boolean): { inside: Initialiser[]; beside: Beside[]; size: number } {
+  const isOutside = (tensor: Initialiser): boolean => external && tensor.size >= SMALLEST_OUTSIDE;
+  const beside: Beside[] = [];
+  let size = 0;
+  for (const tensor of tensors.filter(isOutside)) {
+    const offset = Math.ceil(size / ALIGNMENT) * ALIGNMENT;
+    beside.push({ tensor, offset });
+    size = offset + tensor.size;
+  }
+  return { inside: tensors.filter((tensor) => !isOutside(tensor)), beside, size };
+}
+
+async function* streamed(beside: readonly Beside[]): AsyncGenerator<Uint8Array, void, void> {
+  let at = 0;
+  for (const { tensor, offset } of beside) {
+    if (offset > at) yield new Uint8Array(offset - at);
+    yield await tensor.read();
+    at = offset + tensor.size;
+  }
+}
