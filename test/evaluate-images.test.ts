@@ -7,7 +7,7 @@ import { FeatureStatistics, Inception, inceptionShapes, readStatistics, statisti
 import { useBackend } from '@tinyfusion/kernels';
 import { type Reference, archiveSource, drawnSource, evaluateImages, setFeatures, setNetwork } from '@tinyfusion/recipes';
 import { folderSource } from '@tinyfusion/recipes/node';
-import { type WritableTensor, parseNpz, parseTorch, writeNpz, writeTorch } from '@tinyfusion/weights';
+import { type WritableTensor, parseNpz, parseTorch, writeNpz, writeTorchArrays } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { encode } from 'fast-png';
 import sharp from 'sharp';
@@ -78,7 +78,7 @@ describe('samples against a reference', () => {
       spatial.merge(set.spatial!);
     }
     const tensors = statisticsTensors({ pooled: pooled.finish(), ...(layout === 'adm' ? { spatial: spatial.finish() } : {}) });
-    const stored = await readStatistics(layout === 'torch-fidelity' ? await parseTorch(await writeTorch(tensors)) : await parseNpz(await writeNpz(tensors)), 'stats.npz');
+    const stored = await readStatistics(layout === 'torch-fidelity' ? await parseTorch(await writeTorchArrays(tensors)) : await parseNpz(await writeNpz(tensors)), 'stats.npz');
     const whole = new Uint8Array([...pixels(1, 3, 256), ...pixels(4, 4, 256)]);
     const samples = await archive({ arr_0: bytes(5, 5, 256) }, 'samples.npz');
     const options = { metrics: layout === 'adm' ? (['fid', 'sfid'] as const) : (['fid'] as const) };

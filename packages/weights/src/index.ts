@@ -6,7 +6,7 @@ export { withDtype } from './convert.js';
 export { readCheckpoint } from './checkpoint.js';
 export { parseNpz, readNpy, readNpz, writeNpy, writeNpz } from './numpy.js';
 export { parseTorch, readTorch, weightsOf, type TorchCheckpoint } from './torch.js';
-export { writeTorch } from './torch-writer.js';
+export { writeTorch, writeTorchArrays } from './torch-writer.js';
 export { readShardedSafetensors } from './sharded.js';
 export { urlSource, type UrlSourceOptions } from './url-source.js';
 export { browserCache } from './fetch/browser-cache.js';

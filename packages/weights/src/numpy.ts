@@ -7,10 +7,10 @@ import { contiguous } from './strides.js';
 import { type ZipFile, openZip, zipBytes } from './zip.js';
 
 /** numpy's codes of types, without the byte order. */
-const codes: Readonly<Record<string, DType>> = { f2: 'F16', f4: 'F32', f8: 'F64', i1: 'I8', i2: 'I16', i4: 'I32', i8: 'I64', u1: 'U8', u2: 'U16', u4: 'U32', u8: 'U64', b1: 'BOOL' };
+export const codes: Readonly<Record<string, DType>> = { f2: 'F16', f4: 'F32', f8: 'F64', i1: 'I8', i2: 'I16', i4: 'I32', i8: 'I64', u1: 'U8', u2: 'U16', u4: 'U32', u8: 'U64', b1: 'BOOL' };
 
 /** What the header of a `.npy` says. */
-interface NpyHeader {
+export interface NpyHeader {
   dtype: DType;
   bigEndian: boolean;
   fortran: boolean;
@@ -30,7 +30,7 @@ export async function readNpz(source: Source): Promise<StateDict> {
     if (!entry.name.endsWith('.npy')) continue;
     const name = entry.name.slice(0, -'.npy'.length);
     const where = `${source.name}: array ${JSON.stringify(name)}`;
-    tensors.set(name, record(where, parseHeader(where, await entry.readStart(LONGEST_HEADER)), entry.size, () => entry.read(), () => entry.stream()));
+    tensors.set(name, arrayRecord(where, parseHeader(where, await entry.readStart(LONGEST_HEADER)), entry.size, () => entry.read(), () => entry.stream()));
   }
   return { tensors, metadata: new Map() };
 }
@@ -38,7 +38,7 @@ export async function readNpz(source: Source): Promise<StateDict> {
 /** Reads a single `.npy` array, under the name `array`. @throws CheckpointError as {@link readNpz} */
 export async function readNpy(source: Source): Promise<StateDict> {
   const header = parseHeader(source.name, await source.read(0, Math.min(source.size, LONGEST_HEADER)));
-  return { tensors: new Map([['array', record(source.name, header, source.size, () => source.read(0, source.size))]]), metadata: new Map() };
+  return { tensors: new Map([['array', arrayRecord(source.name, header, source.size, () => source.read(0, source.size))]]), metadata: new Map() };
 }
 
 /** {@link readNpz} of bytes in memory. */
@@ -47,7 +47,8 @@ export const parseNpz = (bytes: Uint8Array, name?: string): Promise<StateDict> =
 /** Headers are a line of text; this is far more than any. */
 const LONGEST_HEADER = 65_536 + 12;
 
-function record(where: string, { dtype, bigEndian, fortran, shape, start }: NpyHeader, size: number, read: () => Promise<Uint8Array>, stream?: () => ReadableStream<Uint8Array>): TensorRecord {
+/** An array as a tensor, `size` bytes of which `read` gives with the header's `start` before the values. */
+export function arrayRecord(where: string, { dtype, bigEndian, fortran, shape, start }: NpyHeader, size: number, read: () => Promise<Uint8Array>, stream?: () => ReadableStream<Uint8Array>): TensorRecord {
   const bytes = bytesPerValue[dtype];
   const length = shape.reduce((a, b) => a * b, bytes);
   if (!Number.isSafeInteger(length) || size - start !== length) throw new CheckpointError(`${where} of shape [${shape.join(', ')}] needs ${length} bytes, ${size - start} follow its header; the file is damaged or cut off`);

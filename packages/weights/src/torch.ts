@@ -1,6 +1,7 @@
 import { CheckpointError } from '@tinyfusion/core';
 import { type DType, bytesPerValue } from './dtype.js';
 import { PickleEnd, PickledGlobal, PickledObject, type UnpickleOptions, unpickle } from './pickle.js';
+import { arrayNames, pickledArray } from './pickled-array.js';
 import { type Source, bytesSource } from './source.js';
 import type { StateDict, TensorRecord } from './state-dict.js';
 import { isZip, openZip } from './zip.js';
@@ -59,6 +60,7 @@ const allowed: ReadonlySet<string> = new Set([
   'collections.OrderedDict',
   'collections.defaultdict',
   'argparse.Namespace',
+  ...arrayNames,
   'builtins.set',
   'builtins.dict',
   '__builtin__.set',
@@ -212,7 +214,7 @@ function toCheckpoint(source: string, value: unknown, storages: Storages): Torch
   const walk = (node: unknown, path: string, depth: number): unknown => {
     if (depth > 100) throw new CheckpointError(`${source}: values are nested more than 100 deep at ${path}`);
     if (node instanceof PickledObject) {
-      const tensor = tensorOf(source, path, node, storages);
+      const tensor = tensorOf(source, path, node, storages) ?? pickledArray(`${source}: array ${path}`, node);
       if (tensor !== undefined) {
         const name = path === '' ? 'tensor' : path;
         if (tensors.has(name)) throw new CheckpointError(`${source}: two tensors have the path ${name}`);

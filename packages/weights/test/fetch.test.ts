@@ -38,17 +38,17 @@ const from = (request: IncomingMessage): number => Number(/^bytes=(\d+)-/.exec(r
 
 /** Answers as a good server does, with `send` in place of the body's end. */
 const good =
-  (bytes: Uint8Array = file, { etag = '"one"', until = bytes.length, then = (response: ServerResponse) => void response.end() } = {}) =>
+  (bytes: Uint8Array = file, { etag = '"one"', until = bytes.length, after = (response: ServerResponse): void => void response.end() } = {}) =>
   (request: IncomingMessage, response: ServerResponse): void => {
     const asked = request.headers['if-range'] === undefined || request.headers['if-range'] === etag ? from(request) : 0;
     const head = { etag, 'content-length': bytes.length - asked };
     if (asked > 0) response.writeHead(206, { ...head, 'content-range': `bytes ${asked}-${bytes.length - 1}/${bytes.length}` });
     else response.writeHead(200, head);
-    response.write(bytes.subarray(asked, Math.max(asked, until)), () => then(response));
+    response.write(bytes.subarray(asked, Math.max(asked, until)), () => after(response));
   };
 const status = (code: number) => (_: IncomingMessage, response: ServerResponse) => void response.writeHead(code).end();
-const cutOff = (until: number) => good(file, { until, then: (response) => setTimeout(() => response.destroy(), 20) });
-const stall = (until: number) => good(file, { until, then: () => {} });
+const cutOff = (until: number) => good(file, { until, after: (response) => void setTimeout(() => response.destroy(), 20) });
+const stall = (until: number) => good(file, { until, after: () => {} });
 
 const folder = (): string => mkdtempSync(join(tmpdir(), 'cache-'));
 

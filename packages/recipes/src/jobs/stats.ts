@@ -1,6 +1,6 @@
 import { ArgumentError } from '@tinyfusion/core';
 import { FeatureStatistics, type SavedStatistics, readStatistics, statisticsTensors } from '@tinyfusion/eval';
-import { writeNpz, writeTorch } from '@tinyfusion/weights';
+import { writeNpz, writeTorchArrays } from '@tinyfusion/weights';
 import { openCheckpoint } from '@tinyfusion/weights/node';
 import { basename } from 'node:path';
 import { setFeatures, setNetwork } from '../set-features.js';
@@ -39,7 +39,7 @@ export async function statsJob(paths: readonly string[], { layout, batch, skipBr
   dispose();
   const statistics: SavedStatistics = { pooled: pooled.finish(), ...(layout !== 'adm' || spatial === undefined ? {} : { spatial: spatial.finish() }) };
   const tensors = statisticsTensors(statistics);
-  await write(out, layout === 'torch-fidelity' ? await writeTorch(tensors) : await writeNpz(tensors));
+  await write(out, layout === 'torch-fidelity' ? await writeTorchArrays(tensors) : await writeNpz(tensors));
   // what was written is read back before it is relied on
   await using written = await openCheckpoint(out);
   await readStatistics(written, basename(out));
