@@ -23,6 +23,7 @@ export class BlockSimilarity {
   #grams: tf.Tensor2D[] = [];
   #sums: Float64Array | undefined;
   #boundaries = 0;
+  #depth = 0;
 
   constructor({ rows = 'samples', estimator = 'unbiased' }: BlockSimilarityOptions = {}) {
     this.#rows = rows;
@@ -32,6 +33,7 @@ export class BlockSimilarity {
   /** Measures while a model runs with all its blocks; call {@link endBatch} after each forward pass. */
   readonly hook: BlockHook = (site, x, run) => {
     if (site.index === 0) this.#add(x);
+    this.#depth = site.depth;
     const y = run(x);
     this.#add(y);
     return y;
@@ -46,7 +48,8 @@ export class BlockSimilarity {
     this.#grams = [];
     try {
       const count = grams.length;
-      if (count < 2 || (this.#boundaries !== 0 && count !== this.#boundaries)) throw new ArgumentError('BlockSimilarity.endBatch: boundaries', count, this.#boundaries === 0 ? 'a forward pass before it' : `${this.#boundaries}, as in the batch before: one forward pass of all blocks a batch`);
+      const expected = this.#boundaries === 0 ? this.#depth + 1 : this.#boundaries;
+      if (count < 2 || count !== expected) throw new ArgumentError('BlockSimilarity.endBatch: boundaries', count, count === 0 ? 'a forward pass before it' : `${expected}: one forward pass of all blocks a batch`);
       const n = grams[0]!.shape[0];
       const centred: Float64Array[] = [];
       for (const gram of grams) centred.push(centredGram(await gram.data(), n, this.#estimator));

@@ -3,18 +3,6 @@ import { byIndex } from './choices.js';
 import type { MaskLoss } from './mask-losses.js';
 import { HookRunner, type HookedModel, type ResidualStack, StackRunner } from './residual-stack.js';
 
-/** Runs one mask after the other. */
-export interface MaskRunner {
-  readonly depth: number;
-  /**
-   * The loss with a mask.
-   * @param shared how many of its first blocks it has in common with the mask before
-   * @param next how many with the mask after: so many states are worth holding on to
-   */
-  run(mask: readonly number[], shared: number, next: number): Promise<number>;
-  dispose(): void;
-}
-
 /** Milliseconds after which a study lets others run. */
 const BREATH = 50;
 

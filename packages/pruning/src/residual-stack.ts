@@ -1,7 +1,6 @@
 import { ArgumentError } from '@tinyfusion/core';
 import type { BlockHook, BlockSite } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
-import type { MaskRunner } from './mask-study.js';
 
 /**
  * A model on fixed data as a stack of residual blocks: what comes before them, each block, and the loss after them. The
@@ -23,6 +22,18 @@ export interface HookedModel {
   readonly depth: number | Readonly<Record<string, number>>;
   /** The loss under a hook: the same data, noise and forward passes at every call. */
   loss(hook: BlockHook): number | Promise<number>;
+}
+
+/** Runs one mask after the other. */
+export interface MaskRunner {
+  readonly depth: number;
+  /**
+   * The loss with a mask.
+   * @param shared how many of its first blocks it has in common with the mask before
+   * @param next how many with the mask after: so many states are worth holding on to
+   */
+  run(mask: readonly number[], shared: number, next: number): Promise<number>;
+  dispose(): void;
 }
 
 /** Runs masks on a stack and holds on to the states that the next masks share. */

@@ -141,7 +141,11 @@ describe.each(['cpu', 'wasm'] as const)('CKA on %s', (backend) => {
     tf.tidy(() => void runBlocks('blocks', [1, 2], x, (f, h) => tf.mul(h, f) as tf.Tensor3D, { hook: plain.hook }));
     await plain.endBatch();
     tf.tidy(() => void runBlocks('blocks', [1], x, (f, h) => tf.mul(h, f) as tf.Tensor3D, { hook: plain.hook }));
-    await expect(plain.endBatch()).rejects.toThrow(/is 2, expected 3, as in the batch before/);
+    await expect(plain.endBatch()).rejects.toThrow(/is 2, expected 3: one forward pass/);
+    await expect(plain.endBatch()).rejects.toThrow(/is 0, expected a forward pass before it/);
+    const twice = new BlockSimilarity({ estimator: 'plain' });
+    for (let i = 0; i < 2; i++) tf.tidy(() => void runBlocks('blocks', [1], x, (f, h) => tf.mul(h, f) as tf.Tensor3D, { hook: twice.hook }));
+    await expect(twice.endBatch()).rejects.toThrow(/is 4, expected 2: one forward pass/);
     plain.dispose();
     expect(tf.memory().numTensors).toBe(before);
     x.dispose();
