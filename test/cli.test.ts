@@ -11,7 +11,7 @@ import { AutoencoderKL, DiT, createModel } from '@tinyfusion/models';
 import { type Module, readState, toSafetensors } from '@tinyfusion/nn';
 import { readPruneRecord } from '@tinyfusion/pruning';
 import { parseSafetensors, writableTensor, writeNpz, writeTorch } from '@tinyfusion/weights';
-import { loadSafetensors, writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
+import { loadSafetensors, openCheckpoint, writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
 import { encode } from 'fast-png';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { formulaState } from './golden/formula-weights.js';
@@ -153,6 +153,38 @@ describe('weights of a reference', () => {
     expect(a.equals(c)).toBe(false);
   }, 120_000);
 });
+
+it.skipIf(process.platform === 'win32')('leaves the old file as it was where there is no room for the new one', async () => {
+  writeFileSync(file('kept.safetensors'), 'the old file');
+  // a limit on files' sizes in place of a full disk: writes fail in the same way
+  const { stderr, code } = await new Promise<{ stderr: string; code: number }>((resolve) => {
+    execFile('/bin/sh', ['-c', `ulimit -f 8; exec "${process.execPath}" "${bin}" convert teacher.safetensors kept.safetensors`], { cwd: folder }, (error, _stdout, text) => resolve({ stderr: text, code: error === null ? 0 : Number(error.code) }));
+  });
+  expect(stderr).toMatch(/error: kept\.safetensors cannot be written: /);
+  expect(code).toBe(1);
+  expect(readFileSync(file('kept.safetensors'), 'utf8')).toBe('the old file');
+  expect(readdirSync(folder).filter((name) => name.includes('.part'))).toEqual([]);
+});
+
+it('turns names into diffusers’ and back, and models into ONNX', async () => {
+  for (const [from, back] of [['reference.pt', 'again.pt'], ['vae.npz', 'again.npz']] as const) {
+    expect((await run('convert', from, 'theirs.safetensors', '--names', 'diffusers')).code).toBe(0);
+    expect((await run('convert', 'theirs.safetensors', back, '--names', 'upstream')).code).toBe(0);
+    const [ours, again] = await Promise.all([from, back].map(async (name) => {
+      await using checkpoint = await openCheckpoint(file(name));
+      return Promise.all([...checkpoint.tensors].filter(([key]) => key !== 'pos_embed').map(async ([key, record]) => `${key} ${record.shape} ${Buffer.from(await record.read()).toString('base64')}`));
+    }));
+    expect(again!.toSorted()).toEqual(ours!.toSorted());
+  }
+  expect((await run('convert', 'teacher.safetensors', 'x.safetensors', '--names', 'diffusers')).code).toBe(0);
+  expect((await run('convert', 'nothing.npz', 'x.pt', '--names', 'diffusers')).code).toBe(1);
+  const { code, stderr, stdout } = await run('convert', 'teacher.safetensors', 'teacher.onnx', '--dtype', 'F16');
+  expect(code, stderr).toBe(0);
+  expect(stdout).toContain('wrote teacher.onnx');
+  expect((await run('convert', 'reference.pt', 'reference.onnx', '--model', 'DiT-S/8')).code).toBe(0);
+  expect((await run('convert', 'vae.npz', 'vae.onnx', '--part', 'encoder')).code).toBe(0);
+  expect((await run('convert', 'reference.pt', 'x.onnx')).stderr).toMatch(/name it with --model/);
+}, 120_000);
 
 it('lists published weights, and takes those that were put into the cache by hand', async () => {
   const { code, stdout } = await run('fetch');

@@ -156,13 +156,20 @@ export function program(): Command {
     .option('--json', 'as JSON')
     .action((path: string, options) => runJob(options, async () => (await import('@tinyfusion/recipes/files')).inspectJob(path, options)));
 
-  fileJob(main, 'convert', 'a checkpoint in another format or type')
-    .argument('<from>', '.pt, .safetensors, .npz, or the .index.json of a sharded one')
-    .argument('<to>', 'ends in .safetensors, .pt or .npz')
+  fileJob(main, 'convert', 'a checkpoint in another format, type, or naming; or a model as ONNX')
+    .argument('<from>', '.pt, .safetensors, .npz, or the .index.json of a sharded one; or the name of a published one')
+    .argument('<to>', 'ends in .safetensors, .pt, .npz or .onnx')
     .addOption(new Option('--dtype <type>', 'type of the floats (default: as they are)').choices(['F32', 'F16']))
+    .addOption(new Option('--names <whose>', 'names of a DiT’s or an autoencoder’s tensors (default: as they are)').choices(['upstream', 'diffusers']))
     .option('--weights <key>', 'which weights of a training checkpoint (default: ema, then model)')
     .option('--whole', 'all tensors of a training checkpoint, under their paths')
-    .action((from: string, to: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/files')).convertJob(from, to, options, context)));
+    .option('--model <name>', 'to .onnx: the model of a published checkpoint, e.g. DiT-D14/2')
+    .addOption(new Option('--part <name>', 'to .onnx: which network of an autoencoder (default: decoder) or a MAR (default: transformer)').choices(['decoder', 'encoder', 'transformer', 'head']))
+    .action((from: string, to: string, options) =>
+      to.endsWith('.onnx')
+        ? runJob({ ...options, backend: 'cpu' }, async (context) => (await import('@tinyfusion/recipes/node')).onnxJob(from, to, options, context))
+        : runJob(options, async (context) => (await import('@tinyfusion/recipes/files')).convertJob(from, to, options, context)),
+    );
 
   job(main, 'encode', 'a folder of images, each class a folder in it, to latents and labels for training')
     .argument('<folder>', 'images: .png, .jpg, .webp …')

@@ -33,3 +33,32 @@ function rename(name: string, levels: number): string {
     .replace('.conv_shortcut.', '.nin_shortcut.')
     .replace('.conv_norm_out.', '.norm_out.');
 }
+
+/**
+ * An autoencoder's state dict in diffusers' names, the inverse of {@link fromDiffusersNames}; the attention's convolutions
+ * become linear layers, under the names that diffusers has since 0.18 (`to_q`).
+ *
+ * @param levels number of levels
+ */
+export function toDiffusersNames(state: StateDict, levels: number): StateDict {
+  const tensors = new Map<string, TensorRecord>();
+  for (const [name, record] of state.tensors) {
+    const isLinear = /\.attn_1\.(q|k|v|proj_out)\.weight$/.test(name);
+    tensors.set(renameBack(name, levels), isLinear ? { ...record, shape: record.shape.slice(0, 2), read: () => record.read() } : record);
+  }
+  return { tensors, metadata: state.metadata };
+}
+
+const attentionBack: Readonly<Record<string, string>> = { norm: 'group_norm', q: 'to_q', k: 'to_k', v: 'to_v', proj_out: 'to_out.0' };
+
+function renameBack(name: string, levels: number): string {
+  return name
+    .replace(/^encoder\.down\.(\d+)\.block\./, 'encoder.down_blocks.$1.resnets.')
+    .replace(/^encoder\.down\.(\d+)\.downsample\./, 'encoder.down_blocks.$1.downsamplers.0.')
+    .replace(/^decoder\.up\.(\d+)\.block\./, (_, i: string) => `decoder.up_blocks.${levels - 1 - Number(i)}.resnets.`)
+    .replace(/^decoder\.up\.(\d+)\.upsample\./, (_, i: string) => `decoder.up_blocks.${levels - 1 - Number(i)}.upsamplers.0.`)
+    .replace(/\.mid\.block_(\d)\./, (_, i: string) => `.mid_block.resnets.${Number(i) - 1}.`)
+    .replace(/\.mid\.attn_1\.(norm|q|k|v|proj_out)\./, (_, part: string) => `.mid_block.attentions.0.${attentionBack[part]}.`)
+    .replace('.nin_shortcut.', '.conv_shortcut.')
+    .replace('.norm_out.', '.conv_norm_out.');
+}

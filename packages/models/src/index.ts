@@ -1,11 +1,12 @@
 export { loadAutoencoderKL, loadDiT, loadModel, saveModel, withDepths, type StoredModel } from './checkpoint.js';
-export { fromDiffusersNames } from './diffusers.js';
+export { fromDiffusersNames, toDiffusersNames } from './diffusers.js';
+export { ditFromDiffusers, ditToDiffusers, isDiffusersDiT } from './diffusers-dit.js';
 export type { LoadOptions } from './filled.js';
 export { DiT, DiTBlock, FinalLayer, LabelEmbedder, PatchEmbed, TimestepEmbedder, type DiTConfig, type DiTForwardOptions } from './dit.js';
 export { positionEmbedding, timestepEmbedding } from './embeddings.js';
 export * from './mar/index.js';
 export { createModel, ditConfig, marConfig, presets, type ChangesOf, type ModelOf } from './presets.js';
-export { loadReference, loadReferenceAutoencoder, recognise, type LoadReferenceOptions } from './reference.js';
+export { loadReference, loadReferenceAutoencoder, recognise, renamed, type LoadReferenceOptions, type Naming } from './reference.js';
 export { SiT } from './sit.js';
 export { TinyAutoencoder, loadTinyAutoencoder } from './tiny-autoencoder.js';
 export { decodeTiled, type DecodeTiledOptions, type Decoder } from './tiled.js';

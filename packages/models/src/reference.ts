@@ -1,6 +1,7 @@
 import { CheckpointError } from '@tinyfusion/core';
 import type { StateDict, TensorRecord } from '@tinyfusion/weights';
-import { fromDiffusersNames } from './diffusers.js';
+import { fromDiffusersNames, toDiffusersNames } from './diffusers.js';
+import { ditFromDiffusers, ditToDiffusers, isDiffusersDiT } from './diffusers-dit.js';
 import type { DiTConfig } from './dit.js';
 import { type LoadOptions, blank, filled } from './filled.js';
 import type { MARConfig } from './mar/mar.js';
@@ -12,10 +13,11 @@ import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
  * image size, depth), so that fine-tuned and shallow ones load too.
  *
  * @param name one of `presets`; it decides the family, and the number of heads, which no shape tells
- * @param state as `weightsOf` gives it
+ * @param given as `weightsOf` gives it, in upstream's names or, for a DiT, diffusers'
  * @throws ArgumentError where the name is unknown; CheckpointError that lists what does not fit
  */
-export async function loadReference<Name extends string>(name: Name, state: StateDict, { changes, dtype }: LoadReferenceOptions<Name> = {}): Promise<ModelOf<Name>> {
+export async function loadReference<Name extends string>(name: Name, given: StateDict, { changes, dtype }: LoadReferenceOptions<Name> = {}): Promise<ModelOf<Name>> {
+  const state = isDiffusersDiT(given) ? ditFromDiffusers(given, { inputSize: (changes as Partial<DiTConfig> | undefined)?.inputSize ?? 32 }) : given;
   const isMar = /^(Tiny)?MAR-/.test(name);
   const found = isMar ? marShape(name, state) : ditShape(state);
   return filled(createModel(name, { init: blank(dtype), changes: { ...found, ...changes } as ChangesOf<Name> }), state);
@@ -128,4 +130,22 @@ export function recognise(state: StateDict): { presets: string[]; summary: strin
   }
   if (state.tensors.has('encoder.conv_in.weight') && state.tensors.has('decoder.conv_in.weight')) return { presets: [], summary: `an autoencoder of latent diffusion with ${state.tensors.get('decoder.conv_in.weight')!.shape[1]} latent channels` };
   return undefined;
+}
+
+/** Whose names a checkpoint's tensors have. */
+export type Naming = 'upstream' | 'diffusers';
+
+/**
+ * A DiT or an autoencoder in the other project's names; what has them already stays. Nothing is read.
+ * @throws CheckpointError where it is neither
+ */
+export function renamed(state: StateDict, names: Naming): StateDict {
+  if (isDiffusersDiT(state)) return names === 'diffusers' ? state : ditFromDiffusers(state);
+  if (state.tensors.has('blocks.0.adaLN_modulation.1.weight') && state.tensors.has('x_embedder.proj.weight')) return names === 'upstream' ? state : ditToDiffusers(state);
+  if (state.tensors.has('encoder.conv_in.weight') || state.tensors.has('decoder.conv_in.weight')) {
+    const { tensors } = state;
+    const levels = Math.max(...['encoder.down', 'decoder.up', 'encoder.down_blocks', 'decoder.up_blocks'].map((stack) => depthOf(tensors, stack)));
+    return names === 'diffusers' ? toDiffusersNames(state, levels) : fromDiffusersNames(state, levels);
+  }
+  throw new CheckpointError(`the checkpoint is no DiT and no autoencoder, whose names alone differ between projects; it has: ${[...state.tensors.keys()].slice(0, 6).join(', ')}`);
 }

@@ -9,6 +9,7 @@ export { encodeFolder, type EncodeFolderOptions } from './encode-folder.js';
 export { evaluateImagesJob, evaluateJob, type EvaluateJob } from './jobs/evaluate.js';
 export * from './files.js';
 export { learnMasksJob, type LearnMasksJob } from './jobs/learn-masks.js';
+export { onnxJob, type OnnxJob } from './jobs/onnx.js';
 export { pruneJob, type PruneJob } from './jobs/prune.js';
 export { sampleJob, type SampleJob } from './jobs/sample.js';
 export { statsJob, type StatsJob } from './jobs/stats.js';

@@ -1,5 +1,5 @@
 import { ArgumentError, CheckpointError } from '@tinyfusion/core';
-import { recognise } from '@tinyfusion/models';
+import { type Naming, recognise, renamed } from '@tinyfusion/models';
 import { PRUNE_RECORD_KEY, type PruneRecord, byIndex, oracle, pruneMetadata, pruneState, readPruneRecord, stackDepth } from '@tinyfusion/pruning';
 import { type StateDict, stateDictHash, weightsOf, withDtype } from '@tinyfusion/weights';
 import { openCheckpoint, writeCheckpoint } from '@tinyfusion/weights/node';
@@ -75,13 +75,16 @@ export interface ConvertJob {
   dtype?: 'F32' | 'F16';
   weights?: string;
   whole?: boolean;
+  /** Whose names a DiT's or an autoencoder's tensors get. Default: they keep theirs. */
+  names?: Naming;
 }
 
 /** Writes a checkpoint in another format or type, tensor by tensor. */
-export async function convertJob(from: string, to: string, { dtype, weights, whole = false }: ConvertJob, context: JobContext): Promise<void> {
+export async function convertJob(from: string, to: string, { dtype, weights, whole = false, names }: ConvertJob, context: JobContext): Promise<void> {
   if (whole && weights !== undefined) throw new ArgumentError('--weights', weights, 'nothing where --whole keeps all');
   await using checkpoint = await openCheckpoint(from);
-  const chosen = whole ? checkpoint : weightsOf(checkpoint, weights);
+  const own = whole ? checkpoint : weightsOf(checkpoint, weights);
+  const chosen = names === undefined ? own : renamed(own, names);
   await mkdir(dirname(to), { recursive: true });
   await writeCheckpoint(to, dtype === undefined ? chosen : withDtype(chosen, dtype), context);
   console.log(`wrote ${to}`);

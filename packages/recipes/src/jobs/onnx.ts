@@ -1,0 +1,39 @@
+import { CheckpointError } from '@tinyfusion/core';
+import { type StoredModel, loadModel, loadReference, loadReferenceAutoencoder } from '@tinyfusion/models';
+import { MODEL_KEY } from '@tinyfusion/nn';
+import type { OnnxPart } from '@tinyfusion/onnx';
+import { writeOnnx } from '@tinyfusion/onnx/node';
+import { PRUNE_RECORD_KEY } from '@tinyfusion/pruning';
+import { type StateDict, weightsOf } from '@tinyfusion/weights';
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { JobContext } from './context.js';
+import { openWeights } from './weights-file.js';
+
+/** Options of `tinyfusion convert` to `.onnx`. */
+export interface OnnxJob {
+  /** Name of a published model, where the checkpoint is not ours. */
+  model?: string;
+  part?: OnnxPart;
+  dtype?: 'F32' | 'F16';
+  weights?: string;
+}
+
+/** Writes a model as ONNX: a checkpoint of ours, a published DiT, SiT or MAR, or an autoencoder. */
+export async function onnxJob(from: string, to: string, { model: name, part, dtype, weights }: OnnxJob, context: JobContext): Promise<void> {
+  await using checkpoint = await openWeights(from, context);
+  const state = weightsOf(checkpoint, weights);
+  const model = await modelOf(checkpoint, state, name);
+  const record = checkpoint.metadata.get(PRUNE_RECORD_KEY);
+  await mkdir(dirname(to), { recursive: true });
+  const paths = await writeOnnx(to, model, { ...(part === undefined ? {} : { part }), ...(dtype === undefined ? {} : { dtype }), ...(record === undefined ? {} : { metadata: [[PRUNE_RECORD_KEY, record]] }) });
+  model.dispose();
+  console.log(`wrote ${paths.join(' and ')}`);
+}
+
+async function modelOf(checkpoint: StateDict, state: StateDict, name: string | undefined): Promise<StoredModel> {
+  if (name !== undefined) return loadReference(name, state);
+  if (checkpoint.metadata.has(MODEL_KEY)) return loadModel(checkpoint);
+  if (state.tensors.has('encoder.conv_in.weight') || state.tensors.has('decoder.conv_in.weight')) return loadReferenceAutoencoder(state);
+  throw new CheckpointError('the checkpoint does not say which model it is of; name it with --model, e.g. DiT-XL/2');
+}
