@@ -22,11 +22,19 @@ export interface FeatureLossOptions {
  * @returns `[N]`
  * @throws ShapeError where a pair's shapes differ
  */
-export function maskedFeatureLoss(student: readonly tf.Tensor3D[], teacher: readonly tf.Tensor3D[], { sigmas = 2, mode = 'official' }: FeatureLossOptions = {}): tf.Tensor1D {
+export function maskedFeatureLoss(student: readonly tf.Tensor3D[], teacher: readonly tf.Tensor3D[], options: FeatureLossOptions = {}): tf.Tensor1D {
+  return tf.tidy(() => {
+    const terms = layerFeatureLosses(student, teacher, options);
+    return tf.div(tf.addN(terms), terms.length) as tf.Tensor1D;
+  });
+}
+
+/** The terms that {@link maskedFeatureLoss} averages: `[N]` for each mapped layer, e.g. for a `FeatureGuard`. */
+export function layerFeatureLosses(student: readonly tf.Tensor3D[], teacher: readonly tf.Tensor3D[], { sigmas = 2, mode = 'official' }: FeatureLossOptions = {}): tf.Tensor1D[] {
   if (student.length === 0 || student.length !== teacher.length) throw new ArgumentError('maskedFeatureLoss: layers', [student.length, teacher.length], 'as many student as teacher layers, one at least');
   if (!(sigmas > 0)) throw new ArgumentError('FeatureLossOptions.sigmas', sigmas, 'more than 0');
-  return tf.tidy(() => {
-    const terms = student.map((s, i) => {
+  return tf.tidy(() =>
+    student.map((s, i) => {
       const t = teacher[i]!;
       if (String(s.shape) !== String(t.shape)) throw new ShapeError(`maskedFeatureLoss: student layer ${i}`, s.shape, t.shape.join(', '));
       let difference: tf.Tensor;
@@ -36,9 +44,8 @@ export function maskedFeatureLoss(student: readonly tf.Tensor3D[], teacher: read
         difference = mode === 'official' ? tf.sub(tf.mul(s, ownMask), tf.mul(t, teacherMask)) : tf.mul(tf.sub(s, t), tf.mul(ownMask, teacherMask));
       }
       return tf.mean(tf.square(difference), [1, 2]) as tf.Tensor1D;
-    });
-    return tf.div(tf.addN(terms), terms.length) as tf.Tensor1D;
-  });
+    }),
+  );
 }
 
 /**

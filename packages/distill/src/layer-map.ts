@@ -25,7 +25,57 @@ export function evenLayerMap(depth: number, count: number): LayerPair[] {
   return Array.from({ length: count }, (_, i) => [i, Math.floor(((i + 1) * depth) / count) - 1] as const);
 }
 
-/** Weight of the feature loss, from `from` at the first step straight to 0 at the last. The paper's start: 0.01. */
-export function decayingWeight(from: number, step: number, steps: number): number {
-  return from * (1 - step / Math.max(1, steps - 1));
+/**
+ * Pairs every kept block with the last of the removed blocks that follow it, whose work it takes over; the first kept one
+ * has those before it too. Where the choice was made in groups, {@link layerMapOfGroups} is the paper's map.
+ *
+ * @param kept ascending indices of the teacher's blocks
+ */
+export function layerMapOfChoice(kept: readonly number[], depth: number): LayerPair[] {
+  if (kept.length === 0 || !kept.every((layer, i) => Number.isInteger(layer) && layer >= 0 && layer < depth && (i === 0 || layer > kept[i - 1]!))) throw new ArgumentError('layerMapOfChoice: kept', kept, `ascending indices from 0 to ${depth - 1}`);
+  return kept.map((_, i) => [i, (kept[i + 1] ?? depth) - 1] as const);
+}
+
+/**
+ * The map of a student of a student: pairs of `first` (student to middle) that `second` (middle to teacher) goes on from.
+ * @throws ArgumentError where no pair goes through
+ */
+export function composeMaps(first: readonly LayerPair[], second: readonly LayerPair[]): LayerPair[] {
+  const onward = new Map(second);
+  const through = first.flatMap(([student, middle]) => (onward.has(middle) ? [[student, onward.get(middle)!] as const] : []));
+  if (through.length === 0) throw new ArgumentError('composeMaps: maps', [first, second], 'maps that share a block of the model in the middle');
+  return through;
+}
+
+/** A step of a chain of teachers: a model of `from` layers becomes one of `to`, which is recovered with the map. */
+export interface ChainStage {
+  from: number;
+  to: number;
+  map: LayerPair[];
+}
+
+/**
+ * Stages of cutting a model more than once, each taught by the one before: the paper's quarter-depth model came by way of
+ * the half-depth one (28 → 14 → 7), and is better for it (table 7).
+ *
+ * @param depths e.g. `[28, 14, 7]`
+ */
+export function teacherChain(depths: readonly number[]): ChainStage[] {
+  if (depths.length < 2 || !depths.every((d, i) => Number.isInteger(d) && d >= 1 && (i === 0 || d < depths[i - 1]!))) throw new ArgumentError('teacherChain: depths', depths, 'two or more falling depths, e.g. [28, 14, 7]');
+  return depths.slice(1).map((to, i) => ({ from: depths[i]!, to, map: evenLayerMap(depths[i]!, to) }));
+}
+
+/** How the feature loss fades: straight, along half a cosine, or not at all. */
+export type FeatureDecay = 'linear' | 'cosine' | 'constant';
+
+/**
+ * Weight of the feature loss at a step, by default from `from` straight to 0 at the last step (a single step has `from`).
+ * The paper's start: 0.01, for SiT 2e-4.
+ *
+ * @param options `warmUp`: steps over which it first rises from 0. Default 0
+ */
+export function decayingWeight(from: number, step: number, steps: number, { decay = 'linear', warmUp = 0 }: { decay?: FeatureDecay; warmUp?: number } = {}): number {
+  const done = step / Math.max(1, steps - 1);
+  const share = decay === 'constant' ? 1 : decay === 'cosine' ? (1 + Math.cos(Math.PI * done)) / 2 : 1 - done;
+  return from * share * (warmUp > 0 ? Math.min(1, (step + 1) / warmUp) : 1);
 }

@@ -1,5 +1,5 @@
 import { type LongTaskOptions, createRng } from '@tinyfusion/core';
-import { type LayerPair, decayingWeight, evenLayerMap, maskedFeatureLoss } from '@tinyfusion/distill';
+import { type FeatureDecay, FeatureGuard, type LayerPair, decayingWeight, evenLayerMap, layerFeatureLosses } from '@tinyfusion/distill';
 import { AdamW, Ema, cosine } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LatentDataset } from './latents.js';
@@ -28,6 +28,12 @@ export interface DistillOptions<M = Prunable> extends LongTaskOptions {
   beta?: number;
   /** k of the mask: activations at k standard deviations or more are left out. Default 2; `Infinity` masks none. */
   sigmas?: number;
+  /** Whose mask counts, see `maskedFeatureLoss`. Default `'official'`. */
+  mode?: 'official' | 'intersection';
+  /** How the feature loss fades. Default `'linear'`. */
+  decay?: FeatureDecay;
+  /** How many times its typical value the feature loss of a layer may be, some steps in a row, before the run ends. Default 20; `Infinity`: no guard. */
+  guard?: number;
   /** Default: every block of the student with the teacher's at the same relative depth; i → 2i + 1 at half the depth. */
   layerMap?: readonly LayerPair[];
   /** Default 0.9999 with warm-up. */
@@ -43,9 +49,12 @@ export interface RecoveryCurves {
   loss: [number, number][];
 }
 
-/** Trains the student in place; it ends with its averaged weights. */
+/**
+ * Trains the student in place; it ends with its averaged weights.
+ * @throws TinyFusionError `FEATURE_EXPLOSION` that names the layer whose feature loss explodes
+ */
 export async function distill<M extends Prunable>(student: M, teacher: M, data: LatentDataset, options: DistillOptions<M>): Promise<RecoveryCurves> {
-  const { steps, batchSize = 64, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress } = options;
+  const { steps, batchSize = 64, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress } = options;
   const rng = createRng(seed);
   const batches = data.batches(batchSize, rng.split('data'));
   const draws = rng.split('noise');
@@ -54,6 +63,7 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
   const ema = new Ema(parameters, { decay: emaDecay, warmUp: true });
   const curves: RecoveryCurves = { mse: [], loss: [] };
   const pairs = beta > 0 ? layerMap : [];
+  const watcher = guard === Infinity || pairs.length === 0 ? undefined : new FeatureGuard(pairs, { factor: guard });
   try {
     await optimise(
       (step, report) => {
@@ -65,10 +75,12 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
         const loss = tf.mean(terms.loss) as tf.Scalar;
         if (pairs.length === 0) return loss;
         const [mine, wanted] = [own.take(), theirs.take()];
-        const feature = tf.mean(maskedFeatureLoss(pairs.map(([s]) => mine.get(s)!), pairs.map(([, l]) => wanted.get(l)!), { sigmas })) as tf.Scalar;
+        const layers = tf.stack(layerFeatureLosses(pairs.map(([s]) => mine.get(s)!), pairs.map(([, l]) => wanted.get(l)!), { sigmas, mode }).map((term) => tf.mean(term))) as tf.Tensor1D;
         tf.dispose([...mine.values(), ...wanted.values()]);
+        const feature = tf.mean(layers) as tf.Scalar;
         report('feature', feature);
-        return tf.add(loss, tf.mul(feature, decayingWeight(beta, step, steps)));
+        if (watcher !== undefined) report('layer', layers);
+        return tf.add(loss, tf.mul(feature, decayingWeight(beta, step, steps, { decay })));
       },
       {
         task: 'recover',
@@ -77,9 +89,10 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
         ema,
         signal,
         onProgress,
-        afterStep: (step, { mse, loss }) => {
-          curves.mse.push([step + 1, mse!]);
-          curves.loss.push([step + 1, loss!]);
+        afterStep: (step, values) => {
+          curves.mse.push([step + 1, values['mse']!]);
+          curves.loss.push([step + 1, values['loss']!]);
+          watcher?.watch(step + 1, pairs.map((_, i) => values[`layer ${i}`]!));
         },
       },
     );

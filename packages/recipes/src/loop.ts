@@ -32,20 +32,22 @@ const MOST_SKIPPED = 20;
  * Gradient descent over a loss: gradients, clipping, AdamW, averages, progress. A step whose loss or gradient is not
  * finite is skipped, as upstream does; the numbers are tested on the CPU.
  *
- * @param loss called once a step inside the gradient scope; `report` takes scalars to show, read back with the loss
+ * @param loss called once a step inside the gradient scope; `report` takes scalars to show, read back with the loss; a
+ * vector's values have its name and their place, `'layer 0'`
  * @throws TinyFusionError `DIVERGED` after 20 skipped steps in a row
  */
-export async function optimise(loss: (step: number, report: (name: string, value: tf.Scalar) => void) => tf.Scalar, options: OptimiseOptions): Promise<void> {
+export async function optimise(loss: (step: number, report: (name: string, value: tf.Scalar | tf.Tensor1D) => void) => tf.Scalar, options: OptimiseOptions): Promise<void> {
   const { task, from = 0, steps, groups, maxNorm = 1, ema, afterStep, signal, onProgress } = options;
   const parameters = groups.flatMap((g) => [...g.parameters]);
   let skipped = 0;
   for (let step = from; step < steps; step++) {
     throwIfCancelled(signal, task);
-    const reported: [string, tf.Scalar][] = [];
-    const { loss: value, gradients } = lossAndGradients(() => loss(step, (name, scalar) => reported.push([name, tf.keep(tf.clone(scalar))])), parameters);
+    const reported: [string, tf.Tensor][] = [];
+    const { loss: value, gradients } = lossAndGradients(() => loss(step, (name, value) => reported.push([name, tf.keep(tf.clone(value as tf.Tensor))])), parameters);
     const norm = await globalNorm(gradients);
     const values: Record<string, number> = { loss: (await value.data())[0]! };
-    for (const [name, scalar] of reported) values[name] = (await scalar.data())[0]!;
+    const parts: Record<string, number> = {};
+    for (const [name, tensor] of reported) for (const [i, number] of (await tensor.data()).entries()) (tensor.rank === 0 ? values : parts)[tensor.rank === 0 ? name : `${name} ${i}`] = number;
     if (Number.isFinite(norm) && Number.isFinite(values['loss'])) {
       skipped = 0;
       const gradientScale = clipFactor(norm, maxNorm);
@@ -60,7 +62,7 @@ export async function optimise(loss: (step: number, report: (name: string, value
     }
     tf.dispose([value, ...gradients, ...reported.map(([, scalar]) => scalar)]);
     onProgress?.({ task, step: step + 1, total: steps, unit: 'step', values });
-    await afterStep?.(step, values);
+    await afterStep?.(step, { ...values, ...parts });
     await breathe();
   }
 }
