@@ -92,7 +92,8 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
         afterStep: (step, values) => {
           curves.mse.push([step + 1, values['mse']!]);
           curves.loss.push([step + 1, values['loss']!]);
-          watcher?.watch(step + 1, pairs.map((_, i) => values[`layer ${i}`]!));
+          // a step that is not finite is skipped; what leads there is named
+          if (Number.isFinite(values['loss'])) watcher?.watch(step + 1, pairs.map((_, i) => values[`layer ${i}`]!));
         },
       },
     );
