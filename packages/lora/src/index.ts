@@ -1,2 +1,11 @@
+export { fromPeft, type FromPeftOptions } from './from-peft.js';
+export type { LayerChoice } from './layer-choice.js';
+export { injectLora, type InjectLoraOptions } from './lora.js';
+export { LoraAdapter } from './lora-adapter.js';
+export { LoraAdapters } from './lora-adapters.js';
 export { LoraLinear } from './lora-linear.js';
-export { LoraAdapters, injectLora, type LoraOptions } from './lora.js';
+export type { LayerSettings, LoraOptions, LoraSettings } from './lora-options.js';
+export type { PathPatterns } from './patterns.js';
+export { readPeftConfig, type PeftConfig } from './peft-config.js';
+export { remapAdapter, remapPeft } from './remap-adapter.js';
+export { toPeft, type PeftFiles, type ToPeftOptions } from './to-peft.js';

@@ -1,59 +1,116 @@
-import { ArgumentError } from '@tinyfusion/core';
-import { type Init, Linear, parameter, torchDefault, zeros } from '@tinyfusion/nn';
+import { ArgumentError, type Rng } from '@tinyfusion/core';
+import { linear, packedLinear } from '@tinyfusion/kernels';
+import { type Init, Linear, Module } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
+import { LoraAdapter } from './lora-adapter.js';
+import type { LayerSettings } from './lora-options.js';
 
-/** A linear layer with a low-rank correction: y = x(W + s·BA)ᵀ + b, s = alpha/rank (Hu et al. 2022). */
+/** Adapters as fields, so that the tree of parameters has them by name. */
+class NamedAdapters extends Module {
+  [name: string]: unknown;
+}
+
+/** A linear layer with low-rank corrections: y = x(W + Σ wᵢ ΔWᵢ)ᵀ + b over its active adapters (Hu et al. 2022). */
 export class LoraLinear extends Linear {
-  /** `[rank, in]` */
-  readonly lora_A: tf.Variable;
-  /** `[out, rank]` */
-  readonly lora_B: tf.Variable;
-  merged = false;
+  /** The layer as it was, whose variables this one took over; not in the tree of parameters a second time. */
+  declare readonly base: Linear;
+  /** Adapters by name. */
+  readonly lora = new NamedAdapters();
+  readonly #adapters = new Map<string, LoraAdapter>();
+  #active: [adapter: LoraAdapter, weight: number][] = [];
+  #merged = false;
+  #rng: Rng | undefined;
 
-  /** Takes over the base layer's variables; the base layer must not be used or disposed of meanwhile. */
-  constructor(
-    readonly base: Linear,
-    readonly rank: number,
-    readonly scale: number,
-    init: Init,
-  ) {
+  /** @internal made by {@link LoraAdapters}. The base layer must not be disposed of meanwhile. */
+  constructor(base: Linear) {
     super(base.inFeatures, base.outFeatures, { init: 'zeros', bias: base.bias !== undefined });
     // the fields that the base class made give way to the base layer's
     this.weight.dispose();
     this.bias?.dispose();
-    Object.assign(this, { weight: base.weight, ...Object.fromEntries(Object.entries({ bias: base.bias, weight_scale: base.weight_scale, packing: base.packing }).filter(([, value]) => value !== undefined)) });
-    Object.defineProperty(this, 'base', { enumerable: false });
-    this.lora_A = parameter([rank, base.inFeatures], torchDefault, init);
-    this.lora_B = parameter([base.outFeatures, rank], zeros, init);
+    for (const key of ['weight', 'bias', 'weight_scale', 'packing'] as const) if (base[key] !== undefined) Object.assign(this, { [key]: base[key] });
+    Object.defineProperty(this, 'base', { value: base });
+  }
+
+  /** Whether `weight` is the sum of the base layer's and the active adapters'. */
+  get merged(): boolean {
+    return this.#merged;
+  }
+
+  /** Adapters of this layer by name. */
+  get adapters(): ReadonlyMap<string, LoraAdapter> {
+    return this.#adapters;
+  }
+
+  /** @internal */
+  addAdapter(name: string, settings: LayerSettings, init: Init): void {
+    const adapter = new LoraAdapter(this.base, settings, init);
+    this.#adapters.set(name, adapter);
+    this.lora[name] = adapter;
+  }
+
+  /** @internal The adapter must not be active. */
+  deleteAdapter(name: string): void {
+    this.#adapters.get(name)?.dispose();
+    this.#adapters.delete(name);
+    delete this.lora[name];
+  }
+
+  /** @internal Adapters that are not on this layer are passed over; the layer must not be merged. */
+  activate(weights: ReadonlyMap<string, number>): void {
+    this.#active = [];
+    for (const [name, adapter] of this.#adapters) {
+      const weight = weights.get(name);
+      for (const [, variable] of adapter.namedParameters()) variable.trainable = weight !== undefined;
+      if (weight !== undefined) this.#active.push([adapter, weight]);
+    }
+  }
+
+  /** @internal Dropout is drawn from `rng`, or left out. */
+  drawFrom(rng: Rng | undefined): void {
+    this.#rng = rng;
   }
 
   override forward<T extends tf.Tensor>(x: T): T {
-    if (this.merged) return super.forward(x);
+    if (this.#merged || this.#active.length === 0) return super.forward(x);
     return tf.tidy(() => {
-      const flat = tf.reshape(x, [-1, this.inFeatures]) as tf.Tensor2D;
-      const low = tf.matMul(flat, this.lora_A as tf.Tensor as tf.Tensor2D, false, true);
-      const correction = tf.mul(tf.matMul(low, this.lora_B as tf.Tensor as tf.Tensor2D, false, true), this.scale);
-      return tf.add(super.forward(x), tf.reshape(correction, [...x.shape.slice(0, -1), this.outFeatures])) as T;
+      // with DoRA x Wᵀ is needed without the bias too, and computed once
+      const bare = this.#active.some(([{ lora_magnitude_vector: m, dropout }]) => m !== undefined && (this.#rng === undefined || dropout === 0)) ? this.#product(x) : undefined;
+      let y: tf.Tensor = bare === undefined ? super.forward(x) : this.bias === undefined ? bare : tf.add(bare, this.bias);
+      for (const [adapter, weight] of this.#active) y = tf.add(y, adapter.correction(this, x, weight, (input) => (input === x && bare !== undefined ? bare : this.#product(input)), this.#rng));
+      return y as T;
     });
   }
 
-  /** Adds s·BA to the weight; forward passes cost nothing extra from then on. */
+  /**
+   * Puts W + Σ wᵢ ΔWᵢ in the place of the weight, in a variable of its own: forward passes cost nothing extra from then
+   * on, and the layer takes the space of its weight twice.
+   * @throws ArgumentError where the weight is packed
+   */
   merge(): void {
-    if (!this.merged) this.#addToWeight(1);
-    this.merged = true;
-  }
-
-  /** Takes s·BA out of the weight again, which is exact but for rounding. */
-  unmerge(): void {
-    if (this.merged) this.#addToWeight(-1);
-    this.merged = false;
-  }
-
-  #addToWeight(sign: number): void {
+    if (this.#merged) return;
     if (this.packing !== undefined) throw new ArgumentError('merge: weight', this.packing, 'float32: packed weights would round the correction away; load the model with dtype F32');
-    tf.tidy(() => {
-      const correction = tf.matMul(this.lora_B as tf.Tensor as tf.Tensor2D, this.lora_A as tf.Tensor as tf.Tensor2D);
-      this.weight.assign(tf.add(this.weight, tf.mul(correction, sign * this.scale)));
-    });
+    if (this.#active.length > 0) {
+      const merged = tf.tidy(() => tf.variable(this.#active.reduce<tf.Tensor>((sum, [adapter, weight]) => tf.add(sum, tf.mul(adapter.delta(this.base), weight)), this.base.weight), false));
+      Object.assign(this, { weight: merged });
+    }
+    this.#merged = true;
+  }
+
+  /** Puts the base layer's own weight back, which nothing has touched, and frees the sum. */
+  unmerge(): void {
+    if (this.weight !== this.base.weight) this.weight.dispose();
+    Object.assign(this, { weight: this.base.weight });
+    this.#merged = false;
+  }
+
+  override dispose(): void {
+    this.unmerge();
+    super.dispose();
+  }
+
+  /** x Wᵀ. */
+  #product(x: tf.Tensor): tf.Tensor {
+    const { packed } = this;
+    return packed === undefined ? linear(x, this.weight as tf.Tensor as tf.Tensor2D) : packedLinear(x, packed);
   }
 }
