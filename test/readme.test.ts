@@ -29,7 +29,7 @@ async function run(name: string, contents: string, args: string[] = []): Promise
     format: 'esm',
     target: 'node20',
     conditions: ['@tinyfusion/source'],
-    external: ['@tensorflow/*', 'webgpu', 'onnxruntime-node'],
+    external: ['@tensorflow/*', 'webgpu', 'onnxruntime-node', '@huggingface/hub', 'sharp'],
     // CommonJS libraries in an ES module ask for require; assets are found from where the source of their package lies
     banner: { js: `import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);` },
     define: { 'import.meta.url': JSON.stringify(`file://${root}packages/fashion-mnist/src/assets.ts`) },
