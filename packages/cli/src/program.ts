@@ -72,7 +72,7 @@ export function program(): Command {
     .option('--weights <key>', 'with --ckpt: which weights of a training checkpoint (default: ema, then model)')
     .option('--masks <file>', 'a decision of learn-masks')
     .option('--keep <list>', 'layers to keep, e.g. 0,2,5', layers)
-    .addOption(new Option('--method <name>', 'a choice to compare with').choices(['block-influence', 'block-error', 'sensitivity', 'oracle', 'random', 'first', 'last', 'uniform']))
+    .addOption(new Option('--method <name>', 'a choice to compare with').choices(['block-influence', 'block-error', 'sensitivity', 'taylor', 'cka', 'oracle', 'random', 'first', 'last', 'uniform']))
     .option('--count <n>', 'layers that --method keeps (default: half)', count)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--out <file>', 'the shallow checkpoint', 'shallow.safetensors')
@@ -182,15 +182,15 @@ export function program(): Command {
     .option('--out <folder>', 'where imagenet<size>_features and imagenet<size>_labels go', 'features')
     .action((folder: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).encodeJob(folder, options, context)));
 
-  job(main, 'compare', 'choices of layers side by side at equal recovery, over several seeds')
-    .option('--seeds <list>', 'seeds', layers, [0, 1, 2])
-    .option('--mask-steps <n>', 'steps of mask learning', count, 600)
-    .option('--recovery-steps <n>', 'steps of recovery', count, 400)
-    .option('--images <n>', 'embedded training images to use', count, 10_000)
-    .option('--samples <n>', 'samples a model is measured by', count, 1000)
-    .option('--sampling-steps <n>', 'sampling steps', count, 10)
-    .option('--out <folder>', 'where compare.json and compare.md go', 'runs/compare')
-    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).compareJob(options, context)));
+  job(main, 'study', 'an experiment of the paper on the embedded teacher; without a name, which there are')
+    .argument('[name]', 'methods, masks, patterns, recovery, teachers, speed, dynamics, activations, learning-rates')
+    .option('--fast', 'a few steps of everything, to see that it works')
+    .option('--seeds <list>', 'seeds (default: 0,1,2)', layers)
+    .option('--mask-steps <n>', 'steps of mask learning (default: 600)', count)
+    .option('--recovery-steps <n>', 'steps of recovery (default: 400)', count)
+    .option('--samples <n>', 'samples a model is measured by (default: 1000)', count)
+    .option('--out <folder>', 'where its table, plots and rows go', 'runs/studies')
+    .action((name: string | undefined, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).studyJob(name, options, context)));
 
   job(main, 'train', 'train the embedded models again: autoencoder, feature network, teacher')
     .requiredOption('--data <folder>', 'folder of IDX files, e.g. that of Debian’s dataset-fashion-mnist')

@@ -9,7 +9,7 @@ export { learnMasks, type LearnMasksOptions, type LearnedMasks } from './learn-m
 export { breathe, optimise, type OptimiseOptions, type ParameterGroup } from './loop.js';
 export { gaussianObjective, marObjective, objectiveOf, transportObjective, type Objective, type Prunable, type TrainingDraw } from './objective.js';
 export { gridPng, type GridOptions } from './png.js';
-export { chooseByBlockError, chooseByBlockInfluence, chooseBySensitivity, shallowCopy, stateOf, type ShortGptOptions } from './prune.js';
+export { chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, shallowCopy, stateOf, type ShortGptOptions } from './prune.js';
 export { sampleReference, type SampleReferenceOptions, type Solver } from './sample-reference.js';
 export { sampleImages, type SampleOptions } from './sample.js';
 export { captureOverStacks, depthOf, gatesOverStacks, keptByStack, stacksOf, type Stack } from './stacks.js';

@@ -1,8 +1,8 @@
 import { type LongTaskOptions, createRng, throwIfCancelled } from '@tinyfusion/core';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
 import { type DiT, withDepths } from '@tinyfusion/models';
-import { loadState, readState } from '@tinyfusion/nn';
-import { BlockError, BlockInfluence, leastRedundant, pruneState, sensitivities } from '@tinyfusion/pruning';
+import { loadState, randomNormal, readState } from '@tinyfusion/nn';
+import { BlockError, BlockInfluence, BlockSimilarity, chooseIntervals, leastRedundant, pruneState, sensitivities, taylorImportance } from '@tinyfusion/pruning';
 import { type StateDict, stateDictOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LatentBatch, LatentDataset } from './latents.js';
@@ -97,6 +97,41 @@ export async function chooseBySensitivity(teacher: DiT, data: LatentDataset, { c
     { signal, onProgress },
   );
   return { kept: leastRedundant(losses.map((l) => -l), count, { keepLast: false }), losses };
+}
+
+/** Diff-Pruning's criterion for blocks: keeps those whose weights matter most to the loss, to first order, over timesteps. */
+export async function chooseByTaylor(teacher: DiT, data: LatentDataset, { count, images = 32, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; importance: number[] }> {
+  const rng = createRng(seed);
+  const diffusion = new GaussianDiffusion();
+  const { latents, labels } = data.batches(images, rng.split('data')).next();
+  const noise = randomNormal<tf.Rank.R4>(rng.split('noise'), latents.shape);
+  const timesteps = 20; // evenly spread: every timestep of 1000 would tell little more
+  try {
+    const { importance } = await taylorImportance(
+      teacher.blocks,
+      (step) => {
+        const t = new Int32Array(images).fill(Math.round((step * (diffusion.steps - 1)) / (timesteps - 1)));
+        return tf.mean(diffusion.trainingLosses((x, s) => teacher.forward(x as tf.Tensor4D, s, labels), latents, t, noise).loss) as tf.Scalar;
+      },
+      { steps: timesteps, signal, onProgress },
+    );
+    return { kept: leastRedundant(importance.map((i) => -i), count, { keepLast: false }), importance };
+  } finally {
+    tf.dispose([latents, labels, noise]);
+  }
+}
+
+/** The runs of blocks whose removal changes the representation least, by linear CKA between block boundaries. */
+export async function chooseByCka(teacher: DiT, data: LatentDataset, { count, images = 128, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; similarity: number[][] }> {
+  const measured = new BlockSimilarity();
+  await overBatches(teacher, data, { images, seed }, async (draw, seen) => {
+    throwIfCancelled(signal, 'CKA');
+    tf.tidy(() => void draw().forward(teacher, { hook: measured.hook }));
+    await measured.endBatch();
+    onProgress?.({ task: 'CKA', step: seen, total: images, unit: 'image' });
+  });
+  const similarity = measured.similarity();
+  return { kept: chooseIntervals(similarity, count).kept, similarity };
 }
 
 /** The same training draws for every run with the same seed, in batches of at most 16; `draw` is called once, in a tidy. */

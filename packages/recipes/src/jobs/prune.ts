@@ -2,7 +2,8 @@ import { ArgumentError, CheckpointError, createRng, type LongTaskOptions } from 
 import { type DiT, saveModel } from '@tinyfusion/models';
 import { atRandom, byIndex, firstLayers, lastLayers, oracle, pruneMetadata, type PruneRecord, uniformLayers } from '@tinyfusion/pruning';
 import { stateDictHash } from '@tinyfusion/weights';
-import { chooseByBlockError, chooseByBlockInfluence, chooseBySensitivity, shallowCopy } from '../prune.js';
+import type { LatentDataset } from '../latents.js';
+import { chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, shallowCopy } from '../prune.js';
 import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
 import { readDecision } from './decision.js';
 import { pruneFileJob } from './files.js';
@@ -12,7 +13,7 @@ export interface PruneJob {
   model?: string;
   masks?: string;
   keep?: number[];
-  method?: 'block-influence' | 'block-error' | 'sensitivity' | 'oracle' | 'random' | 'first' | 'last' | 'uniform';
+  method?: 'block-influence' | 'block-error' | 'sensitivity' | 'taylor' | 'cka' | 'oracle' | 'random' | 'first' | 'last' | 'uniform';
   /** A file to cut as it is, in place of a model. */
   ckpt?: string;
   stack?: string;
@@ -47,7 +48,7 @@ export async function pruneJob(job: PruneJob, context: JobContext): Promise<void
 /** A choice by one of the criteria to compare with. */
 async function choose(method: NonNullable<PruneJob['method']>, model: DiT, options: { count: number; seed: number } & LongTaskOptions): Promise<{ kept: number[]; criterion: string }> {
   const [depth, { count, seed }] = [model.blocks.length, options];
-  const measured = async (criterion: string, by: typeof chooseByBlockInfluence | typeof chooseByBlockError | typeof chooseBySensitivity) => ({ kept: (await by(model, await embeddedLatents(1000, options), options)).kept, criterion });
+  const measured = async (criterion: string, by: (model: DiT, data: LatentDataset, options: { count: number; seed: number } & LongTaskOptions) => Promise<{ kept: number[] }>) => ({ kept: (await by(model, await embeddedLatents(1000, options), options)).kept, criterion });
   switch (method) {
     case 'block-influence':
       return measured('block influence', chooseByBlockInfluence);
@@ -55,6 +56,10 @@ async function choose(method: NonNullable<PruneJob['method']>, model: DiT, optio
       return measured('block error', chooseByBlockError);
     case 'sensitivity':
       return measured('sensitivity', chooseBySensitivity);
+    case 'taylor':
+      return measured('taylor', chooseByTaylor);
+    case 'cka':
+      return measured('CKA intervals', chooseByCka);
     case 'random':
       return { kept: atRandom(depth, count, createRng(seed)), criterion: 'random' };
     case 'oracle':

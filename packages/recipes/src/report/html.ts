@@ -1,4 +1,4 @@
-import { type DecisionPoint, type Series, decisionPlot, escape, lineChart } from './svg.js';
+import { type DecisionPoint, type Series, decisionPlot, escape, lineChart, chartCss } from './svg.js';
 
 /** A row of the report's table. */
 export interface ReportRow {
@@ -129,10 +129,7 @@ figure img { width: 100%; height: auto; image-rendering: pixelated; border-radiu
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; } thead th { color: var(--soft); font-weight: 500; } th:first-child { text-align: left; } .kept-list { color: var(--soft); }
 .notes { color: var(--soft); font-size: .9rem; padding-left: 1.1rem; }
-svg { width: 100%; height: auto; } .grid { stroke: var(--line); } .tick, .label { fill: var(--soft); font: 11px system-ui, sans-serif; } .kept { fill: var(--c0); }
-.line { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
-.line.s0 { stroke: var(--c0); } .line.s1 { stroke: var(--c1); } .line.s2 { stroke: var(--c2); } .line.s3 { stroke: var(--c3); } .line.s4 { stroke: var(--c4); } .line.s5 { stroke: var(--c5); }
-.legend { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: 0; font-size: .85rem; color: var(--soft); } .legend i { display: inline-block; width: 1rem; height: 3px; vertical-align: middle; margin-right: .35rem; }
+${chartCss}.legend { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: 0; font-size: .85rem; color: var(--soft); } .legend i { display: inline-block; width: 1rem; height: 3px; vertical-align: middle; margin-right: .35rem; }
 .legend .s0 { background: var(--c0); } .legend .s1 { background: var(--c1); } .legend .s2 { background: var(--c2); } .legend .s3 { background: var(--c3); } .legend .s4 { background: var(--c4); } .legend .s5 { background: var(--c5); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; font-size: .92rem; } dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 `;

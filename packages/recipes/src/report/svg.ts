@@ -1,3 +1,10 @@
+/** Styles of charts; the colours are the page's variables. */
+export const chartCss = `svg { width: 100%; height: auto; } .grid { stroke: var(--line); } .tick, .label { fill: var(--soft); font: 11px system-ui, sans-serif; } .kept { fill: var(--c0); }
+.line { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
+.line.s0 { stroke: var(--c0); } .line.s1 { stroke: var(--c1); } .line.s2 { stroke: var(--c2); } .line.s3 { stroke: var(--c3); } .line.s4 { stroke: var(--c4); } .line.s5 { stroke: var(--c5); }
+.dot { stroke-linecap: round; stroke-width: 6; }
+`;
+
 /** One curve of a chart. */
 export interface Series {
   name: string;
@@ -42,6 +49,21 @@ export function lineChart(series: readonly Series[], { title, xLabel, yLabel, lo
     '</svg>',
     `<p class="legend">${usable.map((s) => `<span><i class="${s.style}"></i>${escape(s.name)}</span>`).join('')}</p>`,
   ].join('\n');
+}
+
+/** Points as SVG, on the axes of {@link lineChart}. */
+export function scatterPlot(points: readonly (readonly [x: number, y: number])[], options: ChartOptions): string {
+  // a line that goes nowhere is a dot with round ends
+  return lineChart(points.map((point) => ({ name: `${point[0].toPrecision(3)}, ${point[1].toPrecision(3)}`, style: 's0 dot', points: [point, point] })), options);
+}
+
+/** A chart as a file of its own: with colours that suit light and dark pages, and its legend inside. */
+export function standaloneSvg(chart: string): string {
+  const [svg] = /<svg[\s\S]*<\/svg>/.exec(chart) ?? [''];
+  const names = [...chart.matchAll(/<i class="(s\d)"><\/i>([^<]*)<\/span>/g)];
+  const legend = names.map(([, style, name], i) => `<line class="line ${style}" x1="${width - 150}" x2="${width - 132}" y1="${24 + 15 * i}" y2="${24 + 15 * i}"/><text class="tick" x="${width - 126}" y="${28 + 15 * i}">${name}</text>`);
+  const style = `<style>svg { --soft: #7a828e; --line: #7a828e44; --c0: #2f74e8; --c1: #e2622b; --c2: #37a04b; --c3: #a855c4; --c4: #1592a6; --c5: #e08a1a; } ${chartCss}</style>`;
+  return svg.replace(/^<svg /, `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" `).replace(/>/, `>${style}`).replace('</svg>', `${legend.join('')}</svg>`);
 }
 
 /** What the decision plot needs of one moment of mask learning. */

@@ -1,0 +1,58 @@
+import { createRng } from '@tinyfusion/core';
+import { ActivationStatistics, type LayerActivations, proposeThreshold } from '@tinyfusion/distill';
+import type { DiT } from '@tinyfusion/models';
+import { oracle } from '@tinyfusion/pruning';
+import * as tf from '@tensorflow/tfjs-core';
+import type { LatentDataset } from '../latents.js';
+import { objectiveOf } from '../objective.js';
+import { shallowCopy } from '../prune.js';
+import { lineChart } from '../report/svg.js';
+import type { Study } from './study.js';
+
+/**
+ * How activations are distributed, and what the thresholds of masked RepKD take out: the paper's figure 8.
+ *
+ * Command: `tinyfusion study activations`.
+ * Cost: a minute.
+ */
+export const activations: Study = {
+  name: 'activations',
+  title: 'Activations of teacher and student, and the thresholds',
+  paper: 'the teacher has activations from −429 to 191, the student from −527 to 54 (figure 8); 2 σ masks them.',
+  columns: [['model', 'model'], ['layer', 'block'], ['sigma', 'σ', 2], ['min', 'least', 1], ['max', 'most', 1], ['kurtosis', 'kurtosis', 1], ['beyond2', 'beyond 2 σ', 4], ['beyond4', 'beyond 4 σ', 4], ['proposed', 'proposed threshold']],
+  async run(bench, rows) {
+    const student = await shallowCopy(bench.teacher, oracle(bench.depth, bench.depth / 2));
+    for (const [model, which] of [[bench.teacher, 'teacher'], [student, 'half, before recovery']] as const) {
+      const layers = await layersOf(model, bench.data, bench.sizes.images < 1000 ? 1 : 8);
+      const proposed = proposeThreshold(layers);
+      for (const { layer, sigma, min, max, kurtosis, beyond } of layers) {
+        await rows.once({ model: which, layer }, async () => ({ sigma, min, max, kurtosis, beyond2: beyond[4]!, beyond4: beyond[8]!, proposed: `${proposed.sigmas} σ`, beyond }));
+      }
+    }
+    student.dispose();
+  },
+  plots: (rows) =>
+    Object.fromEntries(
+      [...new Set(rows.map((row) => row['model'] as string))].map((model, i) => [
+        i === 0 ? 'teacher' : 'student',
+        lineChart(
+          rows.filter((row) => row['model'] === model).map((row, k) => ({ name: `block ${row['layer']}`, style: `s${k % 6}`, points: (row['beyond'] as number[]).map((share, j) => [j / 2, share] as const) })),
+          { title: `Share of activations beyond k σ: ${model}`, xLabel: 'k', yLabel: 'share beyond', logarithmic: true },
+        ),
+      ]),
+    ),
+};
+
+async function layersOf(model: DiT, data: LatentDataset, batches: number): Promise<LayerActivations[]> {
+  const statistics = new ActivationStatistics();
+  const rng = createRng(0);
+  const drawn = data.batches(32, rng.split('data'));
+  const objective = objectiveOf(model);
+  for (let i = 0; i < batches; i++) {
+    const batch = drawn.next();
+    tf.tidy(() => void objective.draw(model, batch, rng).forward(model, { hook: statistics.hook }));
+    tf.dispose([batch.latents, batch.labels]);
+    await statistics.endBatch();
+  }
+  return statistics.layers();
+}

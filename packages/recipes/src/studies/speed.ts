@@ -1,0 +1,46 @@
+import { createRng } from '@tinyfusion/core';
+import { DiT } from '@tinyfusion/models';
+import * as tf from '@tensorflow/tfjs-core';
+import { lineChart } from '../report/svg.js';
+import type { Study } from './study.js';
+
+/**
+ * What removing layers buys, against what narrowing them buys: the paper's figure 4, measured on the device at hand.
+ *
+ * Command: `tinyfusion study speed`.
+ * Cost: some minutes.
+ */
+export const speed: Study = {
+  name: 'speed',
+  title: 'Speed-up of less depth and of less width',
+  paper: 'removing 2, 4, … 26 of 28 blocks speeds up 1.08, 1.17, 1.27, 1.40, 1.55, 1.74, 1.99, 2.30, 2.76, 3.41, 4.46, 6.45, 11.60 times; width 1.64 times at half (figure 4). Depth follows the number of blocks, width falls behind.',
+  columns: [['what', ''], ['share', 'of the parameters of blocks', 2], ['layers', 'layers'], ['width', 'width'], ['speedUp', 'speed-up', 2]],
+  async run(bench, rows) {
+    const { config } = bench.teacher;
+    const timed = async (layers: number, width: number): Promise<number> => {
+      const model = new DiT({ ...config, depth: layers, hiddenSize: width }, { init: createRng(0) });
+      const [x, t, y] = [tf.zeros<tf.Rank.R4>([8, config.inputSize, config.inputSize, config.inChannels]), tf.fill([8], 500) as tf.Tensor1D, tf.zeros<tf.Rank.R1>([8], 'int32')];
+      const times: number[] = [];
+      for (let i = 0; i < (bench.sizes.images < 1000 ? 3 : 12); i++) {
+        const from = performance.now();
+        const out = tf.tidy(() => tf.sum(model.forward(x, t, y)));
+        await out.data();
+        out.dispose();
+        times.push(performance.now() - from);
+      }
+      tf.dispose([x, t, y]);
+      model.dispose();
+      return times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)]!;
+    };
+    const step = config.numHeads * 4;
+    const widths = Array.from({ length: Math.floor(config.hiddenSize / step) - 1 }, (_, i) => config.hiddenSize - (i + 1) * step).filter((w) => w % config.numHeads === 0 && w % 4 === 0);
+    for (let layers = config.depth - 1; layers >= 1; layers--) await rows.once({ what: 'depth', layers, width: config.hiddenSize }, async () => ({ share: layers / config.depth, speedUp: (await timed(config.depth, config.hiddenSize)) / (await timed(layers, config.hiddenSize)) }));
+    for (const width of widths) await rows.once({ what: 'width', layers: config.depth, width }, async () => ({ share: (width / config.hiddenSize) ** 2, speedUp: (await timed(config.depth, config.hiddenSize)) / (await timed(config.depth, width)) }));
+  },
+  plots: (rows) => ({
+    curve: lineChart(
+      (['depth', 'width'] as const).map((what, i) => ({ name: what, style: `s${i}`, points: rows.filter((row) => row['what'] === what).map((row) => [1 - (row['share'] as number), row['speedUp'] as number] as const) })),
+      { title: 'Speed-up against the share of block parameters removed', xLabel: 'share removed', yLabel: 'speed-up' },
+    ),
+  }),
+};

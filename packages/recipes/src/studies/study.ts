@@ -1,0 +1,138 @@
+import { CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
+import { writeFileAtomic } from '@tinyfusion/weights/node';
+import { mkdir, readFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { standaloneSvg } from '../report/svg.js';
+import { type StudySizes, type Workbench, openWorkbench } from './workbench.js';
+
+/** A row of a study; plain JSON. */
+export type StudyRow = Record<string, number | string | number[] | null>;
+
+/** An experiment of the paper at the size of the embedded teacher. One file each. */
+export interface Study {
+  name: string;
+  /** What is asked. */
+  title: string;
+  /** What the paper found, with its numbers. */
+  paper: string;
+  /** Adds the rows that are not there yet. */
+  run(bench: Workbench, rows: StudyRows): Promise<void>;
+  /** Columns of the table: a row's key, its title, and digits of numbers. */
+  columns: readonly (readonly [key: string, title: string, digits?: number])[];
+  /** Key by whose values rows are put together, over seeds. Default: none, every row is shown. */
+  by?: string;
+  /** Plots, as SVG by name. */
+  plots?(rows: readonly StudyRow[]): Record<string, string>;
+}
+
+/** The rows of a study on disk: each is there as soon as it is known, so that a run that was stopped goes on. */
+export interface StudyRows {
+  readonly rows: readonly StudyRow[];
+  /** The row with these values, or what `make` makes, which is stored. */
+  once(key: StudyRow, make: () => Promise<StudyRow>): Promise<StudyRow>;
+}
+
+interface Stored {
+  study: string;
+  settings: string;
+  command: string;
+  machine: string;
+  date: string;
+  rows: StudyRow[];
+}
+
+/** Options of {@link runStudy}. */
+export interface RunStudyOptions extends LongTaskOptions {
+  sizes: StudySizes;
+  out: string;
+  command: string;
+}
+
+/**
+ * Runs a study, or goes on with it: `out/<name>.json` has its rows, `out/<name>.md` its table, `out/<name>-*.svg` its plots.
+ * @throws CheckpointError where `out` holds the study with other settings
+ */
+export async function runStudy(study: Study, { sizes, out, command, ...context }: RunStudyOptions): Promise<void> {
+  await mkdir(out, { recursive: true });
+  const bench = await openWorkbench(sizes, context);
+  try {
+    const path = join(out, `${study.name}.json`);
+    const settings = JSON.stringify({ ...sizes, teacher: bench.sha256 });
+    const stored = (await readStored(path, settings)) ?? { study: study.name, settings, command, machine: `${cpus().length} × ${cpus()[0]?.model ?? 'unknown CPU'}, Node ${process.versions.node}`, date: new Date().toISOString().slice(0, 10), rows: [] };
+    const write = async (): Promise<void> => {
+      await writeFileAtomic(path, JSON.stringify(stored, null, 1));
+      await writeFileAtomic(join(out, `${study.name}.md`), page(study, stored, sizes));
+      for (const [name, svg] of Object.entries(study.plots?.(stored.rows) ?? {})) await writeFileAtomic(join(out, `${study.name}-${name}.svg`), standaloneSvg(svg));
+    };
+    await study.run(bench, {
+      rows: stored.rows,
+      once: async (key, make) => {
+        const entries = Object.entries(key);
+        const there = stored.rows.find((row) => entries.every(([name, value]) => String(row[name]) === String(value)));
+        if (there !== undefined) return there;
+        const row = { ...key, ...(await make()) };
+        stored.rows.push(row);
+        await write();
+        return row;
+      },
+    });
+    await write();
+    console.log(page(study, stored, sizes));
+  } finally {
+    bench.dispose();
+  }
+}
+
+async function readStored(path: string, settings: string): Promise<Stored | undefined> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+  const stored = JSON.parse(text) as Stored;
+  if (stored.settings !== settings) throw new CheckpointError(`${path} holds the study with other settings or another teacher; move it away or use another --out`);
+  return stored;
+}
+
+const line = (cells: readonly (string | number)[]): string => `| ${cells.join(' | ')} |`;
+
+function page({ title, paper, columns, by, name, plots }: Study, { rows, command, machine, date }: Stored, sizes: StudySizes): string {
+  const head = [line(columns.map(([, heading]) => heading)), line(columns.map(() => '---'))];
+  const table = (list: readonly StudyRow[]): string[] => [...head, ...list.map((row) => line(columns.map(([key, , digits]) => cell(row[key], digits))))];
+  const groups = by === undefined ? [] : [...new Set(rows.map((row) => row[by]))].map((value) => rows.filter((row) => row[by] === value));
+  return [
+    `# ${title}`,
+    '',
+    `Fashion-MNIST, the embedded teacher of 12 layers. Mask learning: ${sizes.maskSteps} steps; recovery: ${sizes.recoverySteps} steps of masked RepKD unless said; measured on ${sizes.samples} samples (DPM-Solver++, ${sizes.samplingSteps} steps, guidance 1.5) against 10,000 test images on the features of the embedded classifier: compare the numbers with each other, not with published ones.`,
+    '',
+    ...(by === undefined ? table(rows) : [...head, ...groups.map((group) => line(columns.map(([key, , digits]) => (key === 'seed' ? group.length : spread(group.map((row) => row[key]), digits)))))]),
+    '',
+    `The paper, on ImageNet: ${paper}`,
+    '',
+    ...Object.keys(plots?.(rows) ?? {}).flatMap((plot) => [`![${plot}](${name}-${plot}.svg)`, '']),
+    ...(by === undefined ? [] : ['## Every run', '', ...table(rows), '']),
+    `Command: \`${command}\`. ${machine}, ${date}.`,
+    '',
+  ].join('\n');
+}
+
+function cell(value: StudyRow[string] | undefined, digits = 3): string {
+  if (value === undefined || value === null) return '';
+  if (Array.isArray(value)) return value.join(' ');
+  return typeof value === 'number' && !Number.isInteger(value) ? value.toFixed(digits) : String(value);
+}
+
+/** Mean ± standard deviation of numbers; what they have in common of others. */
+function spread(values: readonly (StudyRow[string] | undefined)[], digits = 3): string {
+  const numbers = values.filter((v) => typeof v === 'number');
+  if (numbers.length === values.length && numbers.length > 0) {
+    const mean = numbers.reduce((a, b) => a + b, 0) / numbers.length;
+    if (numbers.length === 1) return cell(mean, digits);
+    const deviation = Math.sqrt(numbers.reduce((sum, v) => sum + (v - mean) ** 2, 0) / (numbers.length - 1));
+    return `${mean.toFixed(digits)} ± ${deviation.toFixed(digits)}`;
+  }
+  const texts = new Set(values.map((v) => cell(v, digits)));
+  return texts.size === 1 ? [...texts][0]! : '';
+}
