@@ -9,8 +9,8 @@ import { inceptionShapes } from '@tinyfusion/eval';
 import { useBackend } from '@tinyfusion/kernels';
 import { AutoencoderKL, DiT, createModel } from '@tinyfusion/models';
 import { type Module, readState, toSafetensors } from '@tinyfusion/nn';
-import { readPruneRecord } from '@tinyfusion/pruning';
-import { parseSafetensors, writableTensor, writeNpz, writeTorch } from '@tinyfusion/weights';
+import { readPruneRecord, withHoles } from '@tinyfusion/pruning';
+import { parseSafetensors, writableTensor, writeNpz, writeSafetensors, writeTorch } from '@tinyfusion/weights';
 import { loadSafetensors, openCheckpoint, writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
 import { encode } from 'fast-png';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -110,14 +110,33 @@ describe('files', () => {
     expect(seen.stdout).toMatch(/run\.pt: .* tensors.*\nparts: model \(\d+\), ema \(\d+\)\nmodel: 4 blocks of width 24, patch 2, 8×8×4 latents, 4 classes/);
     expect((JSON.parse((await run('inspect', 'run.pt', '--json')).stdout) as { types: object }).types).toHaveProperty('F32');
     const cut = await run('prune', '--ckpt', 'run.pt', '--keep', '0,3', '--out', 'cut.pt');
-    expect([cut.code, cut.stdout.trim()]).toEqual([0, 'kept 0,3 of 4 blocks of blocks, wrote cut.pt']);
+    expect([cut.code, cut.stdout.trim()]).toEqual([0, 'kept 0,3 of 4 blocks of blocks\nwrote cut.pt']);
     expect((await run('convert', 'cut.pt', 'cut.safetensors', '--dtype', 'F16')).code).toBe(0);
     const half = await loadSafetensors(file('cut.safetensors'));
     expect(half.tensors.get('blocks.1.mlp.fc1.weight')).toMatchObject({ dtype: 'F16', shape: [96, 24] });
     expect(half.tensors.has('blocks.2.mlp.fc1.weight')).toBe(false);
     await run('prune', '--ckpt', 'run.pt', '--method', 'oracle', '--out', 'cut2.safetensors');
     expect(readPruneRecord((await loadSafetensors(file('cut2.safetensors'))).metadata)).toMatchObject({ kept: [0, 2], depth: 4, criterion: 'oracle', teacher: { name: 'run.pt' } });
-    expect((await run('inspect', 'cut2.safetensors')).stdout).toMatch(/pruned: layers 0,2 of 4, chosen by oracle, from run\.pt/);
+    expect((await run('inspect', 'cut2.safetensors')).stdout).toMatch(/2 of 4 blocks of blocks \(0, 2\), cut from run\.pt \(.*chosen by oracle/);
+    // two stacks of a model that is not ours, by their names, with its configuration
+    const flux = (name: string, count: number) => Array.from({ length: count }, (_, i) => [`${name}.${i}.attn.to_q.weight`, writableTensor(new Float32Array(4).fill(i), [2, 2])] as const);
+    await writeFileAtomic(file('flux.safetensors'), writeSafetensors([...flux('transformer_blocks', 4), ...flux('single_transformer_blocks', 6), ['x_embedder.weight', writableTensor(new Float32Array(4), [2, 2])]]));
+    writeFileSync(file('flux.json'), JSON.stringify({ _class_name: 'FluxTransformer2DModel', num_layers: 4, num_single_layers: 6 }));
+    expect((await run('inspect', 'flux.safetensors')).stdout).toMatch(/stacks: single_transformer_blocks \(6 blocks.*transformer_blocks \(4 blocks/);
+    const both = await run('prune', '--ckpt', 'flux.safetensors', '--keep', 'transformer_blocks:0,3;single_transformer_blocks:1,2,5', '--config', 'flux.json', '--out', 'small/flux.safetensors');
+    expect([both.code, both.stdout.trim().split('\n').at(-1)]).toEqual([0, 'wrote small/flux.safetensors and config.json beside it']);
+    expect(JSON.parse(readFileSync(file('small/config.json'), 'utf8'))).toMatchObject({ num_layers: 2, num_single_layers: 3 });
+    const small = await loadSafetensors(file('small/flux.safetensors'));
+    expect([...small.tensors.keys()]).toEqual(['transformer_blocks.0.attn.to_q.weight', 'transformer_blocks.1.attn.to_q.weight', 'single_transformer_blocks.0.attn.to_q.weight', 'single_transformer_blocks.1.attn.to_q.weight', 'single_transformer_blocks.2.attn.to_q.weight', 'x_embedder.weight']);
+    expect(readPruneRecord(small.metadata)).toMatchObject({ stack: 'transformer_blocks,single_transformer_blocks', kept: [0, 3, 5, 6, 9], depth: 10 });
+    // a model of ours cut as a file is a model of ours, with its blocks renumbered or with holes
+    expect((await run('prune', '--ckpt', 'teacher.safetensors', '--keep', '1,3', '--out', 'ours.safetensors')).code).toBe(0);
+    const ours = await loadSafetensors(file('ours.safetensors'));
+    const holes = withHoles(ours, 'blocks', [1, 3]);
+    await writeCheckpoint(file('holes.safetensors'), holes, { metadata: [...ours.metadata] });
+    const drawn = await Promise.all(['ours', 'holes'].map((name) => run('sample', '--model', `${name}.safetensors`, '--classes', '1', '--steps', '2', '--out', `${name}.png`)));
+    for (const { code, stderr } of drawn) expect(code, stderr).toBe(0);
+    expect(readFileSync(file('holes.png')).equals(readFileSync(file('ours.png')))).toBe(true);
   }, 120_000);
 
   it.each([

@@ -9,6 +9,7 @@ import { loadSafetensors, writeFileAtomic } from '@tinyfusion/weights/node';
 import { mkdir } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { encodeDataset, type LatentDataset } from '../latents.js';
+import { rebuilt } from './rebuilt.js';
 
 /** What a job gets beside its options. */
 export interface JobContext extends LongTaskOptions {
@@ -26,7 +27,7 @@ export interface Loaded {
 
 /** A model from a file, or the embedded teacher. */
 export async function loadModel(path: string | undefined, options: LoadOptions = {}): Promise<Loaded> {
-  const state = path === undefined ? await loadTeacher() : await loadSafetensors(path);
+  const state = path === undefined ? await loadTeacher() : rebuilt(await loadSafetensors(path));
   return { state, model: await loadDiT(state, options), name: path === undefined ? 'fashion-mnist teacher' : basename(path), record: readPruneRecord(state.metadata) };
 }
 

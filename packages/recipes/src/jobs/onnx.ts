@@ -8,6 +8,7 @@ import { type StateDict, weightsOf } from '@tinyfusion/weights';
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { JobContext } from './context.js';
+import { rebuilt } from './rebuilt.js';
 import { openWeights } from './weights-file.js';
 
 /** Options of `tinyfusion convert` to `.onnx`. */
@@ -22,8 +23,9 @@ export interface OnnxJob {
 /** Writes a model as ONNX: a checkpoint of ours, a published DiT, SiT or MAR, or an autoencoder. */
 export async function onnxJob(from: string, to: string, { model: name, part, dtype, weights }: OnnxJob, context: JobContext): Promise<void> {
   await using checkpoint = await openWeights(from, context);
-  const state = weightsOf(checkpoint, weights);
-  const model = await modelOf(checkpoint, state, name);
+  const whole = rebuilt(checkpoint);
+  const state = weightsOf(whole, weights);
+  const model = await modelOf(whole, state, name);
   const record = checkpoint.metadata.get(PRUNE_RECORD_KEY);
   await mkdir(dirname(to), { recursive: true });
   const paths = await writeOnnx(to, model, { ...(part === undefined ? {} : { part }), ...(dtype === undefined ? {} : { dtype }), ...(record === undefined ? {} : { metadata: [[PRUNE_RECORD_KEY, record]] }) });

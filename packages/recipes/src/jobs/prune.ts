@@ -6,18 +6,20 @@ import type { LatentDataset } from '../latents.js';
 import { chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, shallowCopy } from '../prune.js';
 import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
 import { readDecision } from './decision.js';
-import { pruneFileJob } from './files.js';
+import { parseKeep, pruneFileJob } from './files.js';
 
 /** Options of `tinyfusion prune`. */
 export interface PruneJob {
   model?: string;
   masks?: string;
-  keep?: number[];
+  /** Layers to keep, `'0,2,5'`; with `ckpt` also by stack. */
+  keep?: string;
   method?: 'block-influence' | 'block-error' | 'sensitivity' | 'taylor' | 'cka' | 'oracle' | 'random' | 'first' | 'last' | 'uniform';
   /** A file to cut as it is, in place of a model. */
   ckpt?: string;
   stack?: string;
   weights?: string;
+  config?: string;
   count?: number;
   seed: number;
   out: string;
@@ -37,12 +39,18 @@ export async function pruneJob(job: PruneJob, context: JobContext): Promise<void
     const { kept, groups, confidence, teacher: own } = await readDecision(job.masks, depth);
     if (own.sha256 !== teacher.sha256) throw new CheckpointError(`${job.masks} was learned for ${own.name} (${own.sha256.slice(0, 12)}…), this model is ${name} (${teacher.sha256.slice(0, 12)}…); learn masks for this model`);
     choice = { kept, criterion: 'learned', groups, confidence };
-  } else if (job.keep !== undefined) choice = { kept: byIndex(depth, job.keep), criterion: 'index' };
+  } else if (job.keep !== undefined) choice = { kept: byIndex(depth, ownLayers(job.keep)), criterion: 'index' };
   else choice = await choose(job.method!, model, { count, seed: job.seed, ...context });
   const student = await shallowCopy(model, choice.kept);
   const record: PruneRecord = { version: 1, stack: 'blocks', depth, teacher, seed: job.seed, command: context.command, ...choice, ...(from === undefined ? {} : { from }) };
   await write(job.out, await saveModel(student, { metadata: [pruneMetadata(record)] }));
   console.log(`kept ${choice.kept.join(',')} of ${depth} layers: ${(student.parameterCount() / 1e6).toFixed(2)} M of ${(model.parameterCount() / 1e6).toFixed(2)} M parameters`);
+}
+
+function ownLayers(keep: string): number[] {
+  const layers = parseKeep(keep);
+  if (!Array.isArray(layers)) throw new ArgumentError('--keep', keep, 'layer numbers alone: this model has one stack');
+  return layers;
 }
 
 /** A choice by one of the criteria to compare with. */

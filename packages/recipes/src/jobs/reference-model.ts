@@ -4,6 +4,7 @@ import { weightsOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { breathe } from '../loop.js';
 import { type SampleReferenceOptions, type Solver, sampleReference } from '../sample-reference.js';
+import { rebuilt } from './rebuilt.js';
 import { openWeights } from './weights-file.js';
 
 /** Files and options that make a published model. */
@@ -46,7 +47,8 @@ const streams = { philox: createRng, 'torch-cuda': torchCuda, 'torch-cpu': torch
 export async function openReferenceModel({ model: name, ckpt, weights, vae: vaeFile, dtype }: ReferenceModelOptions, context: LongTaskOptions = {}): Promise<ReferenceModel> {
   if (name === undefined) throw new ArgumentError('--model', undefined, `the name of the checkpoint's model, one of ${presets.join(', ')}`);
   await using checkpoint = await openWeights(ckpt, context);
-  const model = await loadReference(name, weightsOf(checkpoint, weights), { dtype });
+  const state = rebuilt({ ...weightsOf(checkpoint, weights), metadata: checkpoint.metadata });
+  const model = await loadReference(name, state, { dtype });
   const file = vaeFile ?? (model instanceof MAR ? 'kl16' : 'sd-vae-ft-ema');
   await using autoencoder = await openWeights(file, context);
   const vae = await loadReferenceAutoencoder(weightsOf(autoencoder));

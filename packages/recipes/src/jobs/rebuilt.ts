@@ -1,0 +1,32 @@
+import { MODEL_KEY } from '@tinyfusion/nn';
+import { readPruneRecord, renumbered } from '@tinyfusion/pruning';
+import type { StateDict } from '@tinyfusion/weights';
+
+/** Names of depths in our models' configurations, by stack. */
+const depthKeys: Readonly<Record<string, string>> = { blocks: 'depth', encoder_blocks: 'encoderDepth', decoder_blocks: 'decoderDepth' };
+
+/** Metadata whose configuration, where it is one of ours, has other depths. */
+export function withDepths(metadata: ReadonlyMap<string, string>, depths: Readonly<Record<string, number>>): Map<string, string> {
+  const changed = new Map(metadata);
+  const stored = JSON.parse(metadata.get(MODEL_KEY) ?? 'null') as { type: string; config: Record<string, unknown> } | null;
+  if (stored === null) return changed;
+  const own = Object.fromEntries(Object.entries(depths).flatMap(([stack, depth]) => (depthKeys[stack] === undefined ? [] : [[depthKeys[stack], depth]])));
+  return changed.set(MODEL_KEY, JSON.stringify({ ...stored, config: { ...stored.config, ...own } }));
+}
+
+/**
+ * A pruned checkpoint as loaders expect it: blocks numbered from 0 where they still have the teacher's numbers (0, 3, 5 …),
+ * and the depth that they are. One without a prune record stays as it is.
+ */
+export function rebuilt(state: StateDict): StateDict {
+  const record = readPruneRecord(state.metadata);
+  if (record === undefined) return state;
+  const depths: Record<string, number> = {};
+  let whole = state;
+  for (const stack of record.stack.split(',')) {
+    const { state: next, kept } = renumbered(whole, stack);
+    whole = next;
+    depths[stack] = kept.length;
+  }
+  return { ...whole, metadata: withDepths(state.metadata, depths) };
+}
