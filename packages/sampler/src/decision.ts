@@ -1,5 +1,5 @@
 import { ArgumentError } from '@tinyfusion/core';
-import type { Group } from './groups.js';
+import type { OptionGroup } from './groups.js';
 
 /** What one group has decided. */
 export interface GroupDecision {
@@ -9,6 +9,8 @@ export interface GroupDecision {
   confidence: number;
   /** Probabilities of all options. */
   probabilities: number[];
+  /** Probability of each layer of the group to be kept: the sum over the options that hold it. */
+  inclusion: number[];
 }
 
 /** What the gates have decided. */
@@ -21,51 +23,32 @@ export interface Decision {
 /**
  * The most likely option of each group (the first where there are several), and how sure it is.
  * @param gates values by group, one an option
+ * @throws ArgumentError where gates and groups do not fit, or a gate is not finite
  */
-export function decide(groups: readonly Group[], gates: readonly ArrayLike<number>[], scaling: number): Decision {
-  const decided = groups.map(({ start, options }, i): GroupDecision => {
-    const logits = Array.from(gates[i] ?? [], (g) => g * scaling);
-    if (logits.length !== options.length) throw new ArgumentError(`decide: gates of group ${i}`, logits.length, `${options.length} values`);
-    const most = Math.max(...logits);
-    const weights = logits.map((l) => Math.exp(l - most));
-    const total = weights.reduce((a, b) => a + b, 0);
-    const best = logits.indexOf(most);
-    if (best < 0) throw new ArgumentError(`decide: gates of group ${i}`, logits, 'finite values');
-    return { kept: options[best]!.map((j) => start + j), confidence: weights[best]! / total, probabilities: weights.map((w) => w / total) };
-  });
+export function decide(groups: readonly OptionGroup[], gates: readonly ArrayLike<number>[], scaling: number): Decision {
+  const decided = groups.map((group, i) => decideGroup(group, logitsOf(group, gates[i] ?? [], scaling, i)));
   return { kept: decided.flatMap((d) => d.kept), groups: decided };
 }
 
-/** One moment of mask learning. */
-export interface DecisionRow {
-  step: number;
-  kept: number[];
-  /** Confidence of the group of each kept layer, in the order of `kept`. */
-  confidence: number[];
+function logitsOf({ options }: OptionGroup, gates: ArrayLike<number>, scaling: number, i: number): number[] {
+  const logits = Array.from(gates, (g) => g * scaling);
+  if (logits.length !== options.length) throw new ArgumentError(`decide: gates of group ${i}`, logits.length, `${options.length} values`);
+  if (!logits.every(Number.isFinite)) throw new ArgumentError(`decide: gates of group ${i}`, logits, 'finite values');
+  return logits;
 }
 
-/** The decisions over the steps of mask learning, as data (the paper's figure 6). */
-export class DecisionHistory {
-  readonly rows: DecisionRow[];
+function decideGroup({ start, size, options }: OptionGroup, logits: readonly number[]): GroupDecision {
+  const probabilities = softmax(logits);
+  const best = probabilities.indexOf(probabilities.reduce((a, b) => Math.max(a, b)));
+  const inclusion = Array.from({ length: size }, () => 0);
+  for (const [o, option] of options.entries()) for (const j of option) inclusion[j]! += probabilities[o]!;
+  return { kept: options[best]!.map((j) => start + j), confidence: probabilities[best]!, probabilities, inclusion: inclusion.map((p) => Math.min(1, p)) };
+}
 
-  /** @param rows a saved history to go on from */
-  constructor(rows: readonly DecisionRow[] = []) {
-    this.rows = [...rows];
-  }
-
-  record(step: number, decision: Decision): void {
-    this.rows.push({ step, kept: decision.kept, confidence: decision.groups.flatMap((g) => g.kept.map(() => g.confidence)) });
-  }
-
-  /** Steps since the decision last changed; 0 for the first row. */
-  stableFor(): number {
-    const last = this.rows.at(-1);
-    if (last === undefined) return 0;
-    const changed = this.rows.findLastIndex((row) => String(row.kept) !== String(last.kept));
-    return last.step - this.rows[changed + 1]!.step;
-  }
-
-  toJSON(): DecisionRow[] {
-    return this.rows;
-  }
+/** exp(x) / Σ exp(x). */
+export function softmax(logits: readonly number[]): number[] {
+  const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+  const weights = logits.map((l) => Math.exp(l - most));
+  const total = weights.reduce((a, b) => a + b, 0);
+  return weights.map((w) => w / total);
 }

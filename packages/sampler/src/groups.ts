@@ -1,15 +1,19 @@
 import { ArgumentError } from '@tinyfusion/core';
 
-/** A run of neighbouring layers out of which some are kept. */
-export interface Group {
+/** A run of neighbouring layers and the choices among them. */
+export interface OptionGroup {
   /** Index of the first layer. */
   readonly start: number;
-  /** M: number of layers. */
+  /** Number of layers. */
   readonly size: number;
-  /** N: how many are kept. */
-  readonly kept: number;
-  /** Every way to keep N of M, as indices inside the group, in lexicographic order (`itertools.combinations`). */
+  /** Kept layers of each choice, as indices inside the group, ascending. */
   readonly options: readonly (readonly number[])[];
+}
+
+/** N of M neighbouring layers are kept: the options are all ways to, in lexicographic order (`itertools.combinations`). */
+export interface Group extends OptionGroup {
+  /** N: how many of the `size` (M) layers are kept. */
+  readonly kept: number;
 }
 
 /** `'1:2'`, repeated over the depth, or one `[N, M]` a group, e.g. `[[2, 4], [3, 4]]`. */

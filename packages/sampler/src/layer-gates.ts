@@ -10,6 +10,17 @@ export interface LayerGatesOptions {
   init?: number;
 }
 
+/** Options of {@link LayerGates.fromScores}. */
+export interface ScoresOptions extends LayerGatesOptions {
+  /**
+   * What one standard deviation of the scores adds to a gate. Default 0.01: at the paper's scaling of 100, a factor of e
+   * in the odds of keeping a layer.
+   */
+  strength?: number;
+  /** Which scores are to be kept. Similarities (ShortGPT's) and errors of replacement are kept where lowest. Default `'highest'`. */
+  keep?: 'highest' | 'lowest';
+}
+
 /** Options of {@link LayerGates.sample}. */
 export interface SampleMasksOptions {
   /** Temperature τ of the softmax. The paper takes it from 4 to 0.1. */
@@ -46,6 +57,29 @@ export class LayerGates extends Module {
     this.depth = depth;
     this.groups = parseGroups(scheme, depth);
     this.gates = this.groups.map(({ options }) => tf.tidy(() => tf.variable(tf.fill([1, options.length], init))));
+  }
+
+  /**
+   * Gates that start from another criterion's scores: strength · Σ (score − mean)/deviation over the layers that an option
+   * keeps, mean and standard deviation being those of all layers; equal scores make a uniform choice. Learning begins at
+   * that criterion's choice and can leave it: the smaller the strength, the sooner. MaskLLM adds a prior mask to its logits
+   * in the same way (Fang et al. 2024).
+   *
+   * @param scores one a layer
+   * @throws ArgumentError where there are not as many scores as the scheme needs, or one is not finite
+   */
+  static fromScores(scheme: GroupScheme, scores: readonly number[], { strength = 0.01, keep = 'highest', init = 0.02, ...rest }: ScoresOptions = {}): LayerGates {
+    if (!(strength >= 0 && strength < Infinity)) throw new ArgumentError('LayerGates.fromScores: strength', strength, 'a finite number from 0');
+    if (!scores.every(Number.isFinite)) throw new ArgumentError('LayerGates.fromScores: scores', scores, 'finite numbers');
+    const gates = new LayerGates(scheme, scores.length, { init, ...rest });
+    const mean = scores.reduce((a, b) => a + b, 0) / scores.length;
+    const deviation = Math.sqrt(scores.reduce((sum, s) => sum + (s - mean) ** 2, 0) / scores.length);
+    const unit = deviation > 0 ? ((keep === 'highest' ? 1 : -1) * strength) / deviation : 0;
+    for (const [i, { start, options }] of gates.groups.entries()) {
+      const values = options.map((option) => option.reduce((sum, j) => sum + unit * (scores[start + j]! - mean), init));
+      tf.tidy(() => gates.gates[i]!.assign(tf.tensor2d(values, [1, values.length])));
+    }
+    return gates;
   }
 
   /**

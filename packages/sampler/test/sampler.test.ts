@@ -1,7 +1,7 @@
 import { createRng } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
-import { DecisionHistory, LayerGates, combinations, decide, defaultScaling, defaultTau, parseGroups } from '../src/index.js';
+import { LayerGates, combinations, parseGroups } from '../src/index.js';
 
 describe('groups', () => {
   it('cover the depth, options in lexicographic order', () => {
@@ -62,36 +62,5 @@ describe('sampled masks', () => {
     const gates = new LayerGates('1:2', 2);
     expect(() => gates.sample(1, { tau: 0, scaling: 1, rng: createRng(0) })).toThrow(/tau is 0/);
     expect(() => gates.sample(1, { tau: 1, scaling: 1 })).toThrow(/an Rng/);
-  });
-});
-
-describe('decisions', () => {
-  it('are the most likely options, the first of equals, with their probability', async () => {
-    const groups = parseGroups('1:2', 4);
-    const { kept, groups: [first, second] } = decide(groups, [[0.02, 0.03], [0.01, 0.01]], 100);
-    expect(kept).toEqual([1, 2]);
-    expect(first!.confidence).toBeCloseTo(1 / (1 + Math.exp(-1)), 12);
-    expect(second!.confidence).toBe(0.5);
-    expect(() => decide(groups, [[0.1], [0, 0]], 1)).toThrow(/group 0/);
-    expect(() => decide(groups, [[Number.NaN, Number.NaN], [0, 0]], 1)).toThrow(/finite values/);
-    const gates = new LayerGates('1:2', 4);
-    gates.gates[1]!.assign(tf.tensor2d([[0, 1]]));
-    expect((await gates.decide(100)).kept).toEqual([0, 3]);
-    expect((await tf.stack(gates.decidedMasks(1)).data()).join('')).toBe('1001');
-  });
-
-  it('are kept as a history that tells for how long they stood', () => {
-    const groups = parseGroups('1:2', 2);
-    const history = new DecisionHistory();
-    expect(history.stableFor()).toBe(0);
-    for (const [step, gates] of [[1, [0, 1]], [2, [1, 0]], [3, [1, 0]], [7, [2, 0]]] as const) history.record(step, decide(groups, [gates], 1));
-    expect(history.stableFor()).toBe(5);
-    expect(new DecisionHistory(JSON.parse(JSON.stringify(history)) as never).rows).toEqual(history.rows);
-  });
-
-  it('are annealed as in the paper', () => {
-    expect([defaultTau(0, 11), defaultTau(5, 11), defaultTau(10, 11)]).toEqual([4, expect.closeTo(2.05, 12), expect.closeTo(0.1, 12)]);
-    expect(defaultScaling(3, 10)).toBe(100);
-    expect(defaultTau(0, 1)).toBe(4);
   });
 });
