@@ -65,6 +65,7 @@ export async function runStudy(study: Study, { sizes, out, command, ...context }
       await writeFileAtomic(join(out, `${study.name}.md`), page(study, stored, sizes));
       for (const [name, svg] of Object.entries(study.plots?.(stored.rows) ?? {})) await writeFileAtomic(join(out, `${study.name}-${name}.svg`), standaloneSvg(svg));
     };
+    await write();
     await study.run(bench, {
       rows: stored.rows,
       once: async (key, make) => {
