@@ -1,7 +1,11 @@
+export { BatchDraw } from './batch-draw.js';
 export { decide, type Decision, type GroupDecision } from './decision.js';
 export { DecisionHistory, type DecisionRow, type StopOptions, type StoredDecisionHistory } from './decision-history.js';
 export { gateHook } from './gate-hook.js';
 export { gatedResidual } from './gated-residual.js';
 export { binomial, combinations, parseGroups, type Group, type GroupScheme, type OptionGroup } from './groups.js';
-export { LayerGates, type LayerGatesOptions, type SampleMasksOptions, type SampledMasks, type ScoresOptions } from './layer-gates.js';
+export { LayerGates, type LayerGatesOptions, type ScoresOptions } from './layer-gates.js';
+export { OptionGates, type SampleForBatchOptions, type SampleMasksOptions, type SampledMasks } from './option-gates.js';
 export { cosine, defaultScaling, defaultTau, exponential, linear, type GateSchedule } from './schedules.js';
+export { RunningBaseline, scoreFunction } from './score-function.js';
+export { skippingHook } from './skipping-hook.js';
