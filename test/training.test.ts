@@ -2,7 +2,7 @@ import { createRng, restoreRng } from '@tinyfusion/core';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
 import { useBackend } from '@tinyfusion/kernels';
 import { DiT, type DiTConfig } from '@tinyfusion/models';
-import { type LatentDataset, chooseByBlockError, chooseByBlockInfluence, chooseBySensitivity, distill, learnMasks, sampleImages, shallowCopy, train } from '@tinyfusion/recipes';
+import { type LatentDataset, chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, distill, learnMasks, sampleImages, shallowCopy, train } from '@tinyfusion/recipes';
 import { AutoencoderKL } from '@tinyfusion/models';
 import { parseSafetensors } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
@@ -84,11 +84,41 @@ describe('a run', () => {
     expect(await values(teacher), 'the teacher is as it was').toEqual(before);
   });
 
+  it('starts from another criterion’s scores, and ends where the decision is sure', async () => {
+    const teacher = new DiT(config, { init: createRng(1) });
+    const options = { groups: '1:2', steps: 200, batchSize: 2, update: 'frozen', gateLr: 0, seed: 0 } as const;
+    const warmStart = { scores: [0, 3, 5, 1], strength: 0.05 };
+    const seen: string[] = [];
+    const { decision, history, losses } = await learnMasks(teacher, toyLatents(), { ...options, warmStart, stop: { confidence: 0.9, stableSteps: 10 }, onProgress: ({ step, total }) => seen.push(`${step}/${total}`) });
+    expect(decision.kept).toEqual([1, 2]);
+    expect(losses.length).toBe(history.rows.at(-1)!.step);
+    expect(losses.length).toBeLessThan(20);
+    expect(seen.at(-1)).toBe(`${losses.length}/${losses.length}`);
+    await expect(learnMasks(teacher, toyLatents(), { ...options, warmStart: { scores: [1] } })).rejects.toThrow('one for each of the 4 layers');
+    teacher.dispose();
+  });
+
+  it('names the layer whose feature loss explodes', async () => {
+    const [student, teacher] = [new DiT(config, { init: createRng(1) }), new DiT(config, { init: createRng(1) })];
+    // each step the teacher moves further away
+    const broken = toyLatents();
+    let scale = 1;
+    const moving: LatentDataset = { ...broken, batches: (n, from) => {
+      const inner = broken.batches(n, from);
+      return { ...inner, next: () => {
+        scale *= 1.3;
+        tf.tidy(() => teacher.pos_embed.assign(tf.fill(teacher.pos_embed.shape, scale)));
+        return inner.next();
+      } };
+    } };
+    await expect(distill(student, teacher, moving, { steps: 400, batchSize: 2, sigmas: Infinity, seed: 0 })).rejects.toMatchObject({ code: 'FEATURE_EXPLOSION', message: expect.stringMatching(/student block 0 against teacher block 0.*mask massive activations/) });
+  });
+
   it('chooses layers by every criterion, alike for the same seed, and leaves no tensor behind', async () => {
     const teacher = new DiT(config, { init: createRng(1) });
     // blocks of a fresh model do nothing: give them something to do
     for (const [name, p] of teacher.namedParameters()) if (name.includes('adaLN')) tf.tidy(() => p.assign(tf.tensor(createRng(name.length).normal(p.size).map((v) => 0.3 * v), p.shape)));
-    for (const choose of [chooseByBlockInfluence, chooseByBlockError, chooseBySensitivity]) {
+    for (const choose of [chooseByBlockInfluence, chooseByBlockError, chooseBySensitivity, chooseByTaylor, chooseByCka]) {
       const first = await choose(teacher, toyLatents(), { count: 2, images: 8, seed: 3 });
       const tensors = tf.memory().numTensors;
       expect(await choose(teacher, toyLatents(), { count: 2, images: 8, seed: 3 })).toEqual(first);

@@ -1,6 +1,6 @@
-import { type LongTaskOptions, createRng } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions, createRng } from '@tinyfusion/core';
 import { injectLora } from '@tinyfusion/lora';
-import { type Decision, DecisionHistory, type GateSchedule, type GroupScheme, LayerGates, decide, defaultScaling, defaultTau } from '@tinyfusion/sampler';
+import { type Decision, DecisionHistory, type GateSchedule, type GroupScheme, LayerGates, type ScoresOptions, type StopOptions, decide, defaultScaling, defaultTau } from '@tinyfusion/sampler';
 import { AdamW, Ema, constant } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LatentDataset } from './latents.js';
@@ -38,6 +38,10 @@ export interface LearnMasksOptions<M = Prunable> extends LongTaskOptions {
   scaling?: GateSchedule;
   /** Decay of the averaged gates that decide. Default 0.999 with warm-up. */
   emaDecay?: number;
+  /** Scores of another criterion, one a layer, that the gates start from: a warm start. Default: a uniform choice. */
+  warmStart?: { scores: readonly number[] } & ScoresOptions;
+  /** Ends learning when the decision is sure and has stood for long enough. Default: all steps are taken. */
+  stop?: StopOptions;
   /** How the model is trained. Default: as its reference trains it. */
   objective?: Objective<M>;
   seed: number;
@@ -53,9 +57,11 @@ export interface LearnedMasks {
 
 /** The teacher is left as it was, but for `update: 'full'`. */
 export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDataset, options: LearnMasksOptions<M>): Promise<LearnedMasks> {
-  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, objective = objectiveOf(teacher), seed, signal, onProgress } = options;
+  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress } = options;
   const rng = createRng(seed);
-  const gates = new LayerGates(groups, depthOf(teacher));
+  const depth = depthOf(teacher);
+  if (warmStart !== undefined && warmStart.scores.length !== depth) throw new ArgumentError('warmStart.scores', warmStart.scores.length, `one for each of the ${depth} layers`);
+  const gates = warmStart === undefined ? new LayerGates(groups, depth) : LayerGates.fromScores(groups, warmStart.scores, warmStart);
   const batches = data.batches(batchSize, rng.split('data'));
   const [draws, gumbel] = [rng.split('noise'), rng.split('gumbel')];
   const adapters = update === 'lora' ? injectLora(teacher, { init: rng.split('adapters'), rank }) : undefined;
@@ -65,6 +71,7 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
   const history = new DecisionHistory();
   const losses: [number, number][] = [];
   const every = Math.max(1, Math.floor(steps / 100));
+  let last = steps - 1;
   const decided = async (step: number): Promise<Decision> => decide(gates.groups, (await Promise.all(ema.averages().map((g) => g.data()))) as Float32Array[], scaling(step, steps));
   try {
     await optimise(
@@ -85,11 +92,14 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
         onProgress,
         afterStep: async (step, { loss }) => {
           losses.push([step + 1, loss!]);
-          if ((step + 1) % every === 0) history.record(step + 1, await decided(step));
+          last = step;
+          if ((step + 1) % every !== 0) return undefined;
+          history.record(step + 1, await decided(step));
+          return stop !== undefined && history.shouldStop(stop) ? 'stop' : undefined;
         },
       },
     );
-    return { decision: await decided(steps - 1), history, losses };
+    return { decision: await decided(last), history, losses };
   } finally {
     adapters?.remove();
     weightOptimizer.dispose();

@@ -21,8 +21,8 @@ export interface OptimiseOptions extends LongTaskOptions {
   /** Largest norm of all gradients together. Default 1, as the paper. */
   maxNorm?: number;
   ema?: Ema;
-  /** Called after each step with the numbers that the loss reported; may save a checkpoint. */
-  afterStep?: (step: number, values: Readonly<Record<string, number>>) => void | Promise<void>;
+  /** Called after each step with the numbers that the loss reported; may save a checkpoint, or end the run by `'stop'`. */
+  afterStep?: (step: number, values: Readonly<Record<string, number>>) => void | 'stop' | Promise<void | 'stop'>;
 }
 
 /** Steps skipped in a row, for a loss or gradient that is not finite, before the run ends. */
@@ -62,7 +62,10 @@ export async function optimise(loss: (step: number, report: (name: string, value
     }
     tf.dispose([value, ...gradients, ...reported.map(([, scalar]) => scalar)]);
     onProgress?.({ task, step: step + 1, total: steps, unit: 'step', values });
-    await afterStep?.(step, { ...values, ...parts });
+    if ((await afterStep?.(step, { ...values, ...parts })) === 'stop') {
+      onProgress?.({ task, step: step + 1, total: step + 1, unit: 'step', values });
+      return;
+    }
     await breathe();
   }
 }

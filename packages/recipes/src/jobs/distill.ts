@@ -14,6 +14,7 @@ export interface DistillJob {
   lr: number;
   sigmas: number;
   beta: number;
+  mask: 'official' | 'intersection';
   images: number;
   seed: number;
   out: string;
@@ -28,7 +29,7 @@ export async function distillJob(job: DistillJob, context: JobContext): Promise<
   }
   if (student.model.blocks.length > teacher.model.blocks.length) throw new ArgumentError('distill: student', `${student.model.blocks.length} layers`, `at most the teacher's ${teacher.model.blocks.length}`);
   const latents = await embeddedLatents(job.images, context);
-  const curves = await distill(student.model, teacher.model, latents, { steps: job.steps, batchSize: job.batch, lr: job.lr, sigmas: job.sigmas === 0 ? Infinity : job.sigmas, beta: job.beta, seed: job.seed, ...context });
+  const curves = await distill(student.model, teacher.model, latents, { steps: job.steps, batchSize: job.batch, lr: job.lr, sigmas: job.sigmas === 0 ? Infinity : job.sigmas, beta: job.beta, mode: job.mask, seed: job.seed, ...context });
   const metadata: [string, string][] = student.record === undefined ? [] : [pruneMetadata(student.record)];
   metadata.push(['tinyfusion.recovery', JSON.stringify({ command: context.command, seed: job.seed, steps: job.steps, teacher: { name: teacher.name, sha256: hash } })]);
   await write(job.out, await saveModel(student.model, { metadata }));

@@ -1,7 +1,10 @@
-import { ArgumentError } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions } from '@tinyfusion/core';
+import type { DiT } from '@tinyfusion/models';
 import { parseGroups } from '@tinyfusion/sampler';
 import { stateDictHash } from '@tinyfusion/weights';
+import type { LatentDataset } from '../latents.js';
 import { learnMasks } from '../learn-masks.js';
+import { chooseByBlockError, chooseByBlockInfluence, chooseBySensitivity, chooseByTaylor } from '../prune.js';
 import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
 import type { StoredDecision } from './decision.js';
 
@@ -15,6 +18,10 @@ export interface LearnMasksJob {
   gateLr: number;
   update: 'lora' | 'full' | 'frozen';
   images: number;
+  /** Confidence at which learning ends early, when the decision has also stood for a tenth of the steps. */
+  stopAt?: number;
+  /** A criterion whose scores the gates start from. */
+  warmStart?: 'block-influence' | 'block-error' | 'sensitivity' | 'taylor';
   seed: number;
   out: string;
 }
@@ -26,7 +33,7 @@ export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Pr
   const groups = parseScheme(job.groups);
   parseGroups(groups, depth); // a scheme that does not fit is an error before anything is computed
   const latents = await embeddedLatents(job.images, context);
-  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, lr: job.lr, gateLr: job.gateLr, update: job.update, seed: job.seed, ...context });
+  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, lr: job.lr, gateLr: job.gateLr, update: job.update, seed: job.seed, ...(job.stopAt === undefined ? {} : { stop: { confidence: job.stopAt, stableSteps: job.steps / 10 } }), ...(job.warmStart === undefined ? {} : { warmStart: await scoresOf(job.warmStart, model, latents, job.seed, context) }), ...context });
   const kept = decision.groups.map((g) => g.kept.length);
   const sizes = typeof groups === 'string' ? decision.groups.map(() => Number(groups.split(':')[1])) : groups.map(([, size]) => size);
   const stored: StoredDecision & Record<string, unknown> = {
@@ -42,6 +49,21 @@ export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Pr
   };
   await write(job.out, JSON.stringify(stored));
   console.log(`keep ${decision.kept.join(',')} (confidence ${decision.groups.map((g) => g.confidence.toFixed(2)).join(' ')})`);
+}
+
+/** Scores of a criterion, high where a layer matters. */
+async function scoresOf(criterion: NonNullable<LearnMasksJob['warmStart']>, model: DiT, latents: LatentDataset, seed: number, context: LongTaskOptions): Promise<{ scores: number[]; keep: 'highest' | 'lowest' }> {
+  const options = { count: 1, seed, ...context };
+  switch (criterion) {
+    case 'block-influence':
+      return { scores: (await chooseByBlockInfluence(model, latents, options)).similarities, keep: 'lowest' };
+    case 'block-error':
+      return { scores: (await chooseByBlockError(model, latents, options)).errors, keep: 'highest' };
+    case 'sensitivity':
+      return { scores: (await chooseBySensitivity(model, latents, options)).losses, keep: 'highest' };
+    case 'taylor':
+      return { scores: (await chooseByTaylor(model, latents, options)).importance, keep: 'highest' };
+  }
 }
 
 /** `'1:2'`, or `'2:4,3:4'`: one a group. */
