@@ -1,11 +1,11 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { type Pick, choiceMasks, logProbability, pickedChoice, pickedLayers, softChoice } from './choice.js';
-import type { OptionGroup } from './groups.js';
+import type { AnyGroup } from './groups.js';
 import { straightThrough } from './straight-through.js';
 
 /** What a {@link BatchDraw} is made of. */
 export interface BatchDrawParts {
-  groups: readonly OptionGroup[];
+  groups: readonly AnyGroup[];
   gates: readonly tf.Variable[];
   /** One a group. */
   picks: readonly Pick[];

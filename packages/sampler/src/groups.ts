@@ -8,36 +8,53 @@ export interface OptionGroup {
   readonly size: number;
   /** Kept layers of each choice, as indices inside the group, ascending. */
   readonly options: readonly (readonly number[])[];
+  readonly relaxed?: false;
 }
 
 /** N of M neighbouring layers are kept: the options are all ways to, in lexicographic order (`itertools.combinations`). */
-export interface Group extends OptionGroup {
+export interface ListedGroup extends OptionGroup {
   /** N: how many of the `size` (M) layers are kept. */
   readonly kept: number;
+  readonly relaxed: false;
 }
+
+/** N of M neighbouring layers are kept, in too many ways to list: one logit a layer, and the N highest stay. */
+export interface RelaxedGroup extends Omit<ListedGroup, 'relaxed'> {
+  /** None are listed. */
+  readonly options: readonly [];
+  readonly relaxed: true;
+}
+
+/** A group of an N:M scheme. */
+export type Group = ListedGroup | RelaxedGroup;
+
+/** Any group that gates can choose from. */
+export type AnyGroup = OptionGroup | RelaxedGroup;
 
 /** `'1:2'`, repeated over the depth, or one `[N, M]` a group, e.g. `[[2, 4], [3, 4]]`. */
 export type GroupScheme = string | readonly (readonly [kept: number, size: number])[];
 
-/** More options than this in one group need another relaxation. */
-const MOST_OPTIONS = 20_000;
+/** Options of {@link parseGroups}. */
+export interface ParseGroupsOptions {
+  /** Groups with more options than this are relaxed. Default 20,000: 8:16 is listed, 9:18 and the paper's 14:28 are not. */
+  mostOptions?: number;
+}
 
 /**
- * The groups of a scheme over `depth` layers (paper, section 3.3).
+ * The groups of a scheme over `depth` layers (paper, section 3.3). Groups with very many options are marked as
+ * relaxed, and list none.
  * @throws ArgumentError where they do not add up to the depth, or a group keeps none, or more than it has
  */
-export function parseGroups(scheme: GroupScheme, depth: number): Group[] {
+export function parseGroups(scheme: GroupScheme, depth: number, { mostOptions = 20_000 }: ParseGroupsOptions = {}): Group[] {
   const list = typeof scheme === 'string' ? repeat(scheme, depth) : scheme;
   const total = list.reduce((sum, [, size]) => sum + size, 0);
   if (total !== depth) throw new ArgumentError('groups', scheme, `groups that cover the model's ${depth} layers; these cover ${total}`);
   let start = 0;
-  return list.map(([kept, size]) => {
+  return list.map(([kept, size]): Group => {
     if (!Number.isInteger(kept) || !Number.isInteger(size) || kept < 1 || kept > size) throw new ArgumentError('groups', [kept, size], 'N:M with 1 ≤ N ≤ M');
-    const count = binomial(size, kept);
-    if (count > MOST_OPTIONS) throw new ArgumentError('groups', [kept, size], `at most ${MOST_OPTIONS} options a group; ${kept}:${size} has ${count}. Use smaller groups.`);
-    const group = { start, size, kept, options: combinations(size, kept) };
+    const at = start;
     start += size;
-    return group;
+    return binomial(size, kept) > mostOptions ? { start: at, size, kept, options: [], relaxed: true } : { start: at, size, kept, options: combinations(size, kept), relaxed: false };
   });
 }
 

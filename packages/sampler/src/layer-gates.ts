@@ -8,6 +8,8 @@ import { OptionGates } from './option-gates.js';
 export interface LayerGatesOptions {
   /** First value of every gate: a uniform choice. Default 0.02, the reference's. */
   init?: number;
+  /** Groups with more options than this are relaxed: one logit a layer, of which the N highest stay. Default 20,000. */
+  mostOptions?: number;
 }
 
 /** Options of {@link LayerGates.fromScores}. */
@@ -22,7 +24,8 @@ export interface ScoresOptions extends LayerGatesOptions {
 }
 
 /**
- * Learnable choices of the layers to keep: for each group a vector of logits over its options (paper, section 3.3).
+ * Learnable choices of the layers to keep: for each group a vector of logits over its options (paper, section 3.3), or
+ * over its layers where the options are too many to list.
  * Upstream: the gates of `models_with_layer_pruning.py`.
  */
 export class LayerGates extends OptionGates<Group> {
@@ -30,14 +33,14 @@ export class LayerGates extends OptionGates<Group> {
   readonly depth: number;
 
   /** @throws ArgumentError where the scheme does not fit the depth */
-  constructor(scheme: GroupScheme, depth: number, { init = 0.02 }: LayerGatesOptions = {}) {
-    super(parseGroups(scheme, depth), init);
+  constructor(scheme: GroupScheme, depth: number, { init = 0.02, mostOptions = 20_000 }: LayerGatesOptions = {}) {
+    super(parseGroups(scheme, depth, { mostOptions }), init);
     this.depth = depth;
   }
 
   /**
    * Gates that start from another criterion's scores: strength · Σ (score − mean)/deviation over the layers that an option
-   * keeps, mean and standard deviation being those of all layers; equal scores make a uniform choice. Learning begins at
+   * keeps (or of a relaxed group's layer itself), mean and standard deviation being those of all layers; equal scores make a uniform choice. Learning begins at
    * that criterion's choice and can leave it: the smaller the strength, the sooner. MaskLLM adds a prior mask to its logits
    * in the same way (Fang et al. 2024).
    *

@@ -4,7 +4,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { BatchDraw } from './batch-draw.js';
 import { choiceMasks, drawChoice, gateCount, hardChoice, pick } from './choice.js';
 import { type Decision, decide } from './decision.js';
-import type { OptionGroup } from './groups.js';
+import type { AnyGroup } from './groups.js';
 
 /** Options of {@link OptionGates.sample}. */
 export interface SampleMasksOptions {
@@ -37,9 +37,9 @@ export interface SampleForBatchOptions {
 
 /** Masks of a batch. */
 export interface SampledMasks {
-  /** One a layer, `[N]`: exactly 0 or 1, with the gradient of the softmax (straight-through). */
+  /** One a layer, `[N]`: exactly 0 or 1, with the gradient of the softmax or of the relaxed top N (straight-through). */
   masks: tf.Tensor1D[];
-  /** One a group, `[N, gates]`: the one-hot choices. */
+  /** One a group, `[N, gates]`: the one-hot choices; of relaxed groups, the masks. */
   choices: tf.Tensor2D[];
 }
 
@@ -50,7 +50,7 @@ interface GateRead {
 }
 
 /** Learnable choices, one a group, among the layers or branches of a model. */
-export abstract class OptionGates<G extends OptionGroup = OptionGroup> extends Module {
+export abstract class OptionGates<G extends AnyGroup = AnyGroup> extends Module {
   /** One a group, `[1, gates]`. */
   readonly gates: tf.Variable[];
   readonly groups: readonly G[];
@@ -65,7 +65,7 @@ export abstract class OptionGates<G extends OptionGroup = OptionGroup> extends M
 
   /**
    * Draws masks for a batch: one-hot argmax of softmax((scaling · gate + gumbel)/τ), with the softmax's gradient.
-   * Upstream: `gumbel_softmax(gate · scaling, τ, hard=True)`.
+   * Of relaxed groups, the N highest layers, with the gradient of their relaxation ({@link relaxedTopK}). Upstream: `gumbel_softmax(gate · scaling, τ, hard=True)`.
    *
    * @param batch N
    */

@@ -10,12 +10,18 @@ describe('groups', () => {
     expect(combinations(4, 2)).toEqual([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]);
   });
 
+  it('are listed up to 20,000 options, and relaxed beyond', () => {
+    expect(parseGroups([[8, 16], [9, 18], [1, 2]], 36).map(({ options, relaxed }) => [options.length, relaxed])).toEqual([[12870, false], [0, true], [2, false]]);
+    expect(parseGroups('14:28', 28)).toEqual([{ start: 0, size: 28, kept: 14, options: [], relaxed: true }]);
+    expect(parseGroups('2:4', 4, { mostOptions: 5 })[0]!.relaxed).toBe(true);
+  });
+
   it.each([
     ['1:3', 8, /M can be 2, 4, 8/],
     ['3:2', 8, /N:M with 1 ≤ N ≤ M/],
     ['half', 8, /N:M, e\.g\. '1:2'/],
     [[[1, 2], [1, 4]] as const, 8, /these cover 6/],
-    ['14:28', 28, /at most 20000 options/],
+    ['0:28', 28, /N:M with 1 ≤ N ≤ M/],
   ])('refuse %j over %i layers', (scheme, depth, message) => {
     expect(() => parseGroups(scheme as never, depth)).toThrow(message);
   });
