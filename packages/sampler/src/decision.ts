@@ -31,24 +31,25 @@ export interface Decision {
 export function decide(groups: readonly AnyGroup[], gates: readonly ArrayLike<number>[], scaling: number): Decision {
   const decided = groups.map((group, i) => {
     const logits = logitsOf(group, gates[i] ?? [], scaling, i);
-    return group.relaxed === true ? decideRelaxed(group, logits) : decideGroup(group, logits);
+    return group.relaxed === true ? decideRelaxed(group, logits) : decideOption(group, logits, logits.indexOf(logits.reduce((a, b) => Math.max(a, b))));
   });
   return { kept: decided.flatMap((d) => d.kept), groups: decided };
 }
 
-function logitsOf(group: AnyGroup, gates: ArrayLike<number>, scaling: number, i: number): number[] {
+/** scaling · gate of one group, checked. */
+export function logitsOf(group: AnyGroup, gates: ArrayLike<number>, scaling: number, i: number): number[] {
   const logits = Array.from(gates, (g) => g * scaling);
   if (logits.length !== gateCount(group)) throw new ArgumentError(`decide: gates of group ${i}`, logits.length, `${gateCount(group)} values`);
   if (!logits.every(Number.isFinite)) throw new ArgumentError(`decide: gates of group ${i}`, logits, 'finite values');
   return logits;
 }
 
-function decideGroup({ start, size, options }: OptionGroup, logits: readonly number[]): GroupDecision {
+/** What it means to take one option of a group. */
+export function decideOption({ start, size, options }: OptionGroup, logits: readonly number[], option: number): GroupDecision {
   const probabilities = softmax(logits);
-  const best = probabilities.indexOf(probabilities.reduce((a, b) => Math.max(a, b)));
   const inclusion = Array.from({ length: size }, () => 0);
-  for (const [o, option] of options.entries()) for (const j of option) inclusion[j]! += probabilities[o]!;
-  return { kept: options[best]!.map((j) => start + j), confidence: probabilities[best]!, probabilities, inclusion: inclusion.map((p) => Math.min(1, p)) };
+  for (const [o, kept] of options.entries()) for (const j of kept) inclusion[j]! += probabilities[o]!;
+  return { kept: options[option]!.map((j) => start + j), confidence: probabilities[option]!, probabilities, inclusion: inclusion.map((p) => Math.min(1, p)) };
 }
 
 function decideRelaxed(group: RelaxedGroup, logits: readonly number[]): GroupDecision {

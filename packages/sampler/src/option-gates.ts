@@ -75,7 +75,7 @@ export abstract class OptionGates<G extends AnyGroup = AnyGroup> extends Module 
     return tf.tidy(() => {
       const choices = this.groups.map((group, i) => {
         const count = gateCount(group);
-        const noise = gumbel?.[i] ?? tf.tensor2d(requireRng('LayerGates.sample: rng', rng).gumbel(rows * count), [rows, count]);
+        const noise = gumbel?.[i] ?? tf.tensor2d(requireRng('sample: rng', rng).gumbel(rows * count), [rows, count]);
         const choice = drawChoice(group, tf.add(tf.mul(this.gates[i]!, scaling), noise) as tf.Tensor2D, tau);
         // not tile, whose gradient is a loop over the batch
         return per === 'batch' ? (tf.mul(choice, tf.ones([batch, 1])) as tf.Tensor2D) : choice;
@@ -91,7 +91,7 @@ export abstract class OptionGates<G extends AnyGroup = AnyGroup> extends Module 
    */
   async sampleForBatch({ tau, scaling, rng, lag = 0 }: SampleForBatchOptions): Promise<BatchDraw> {
     checkTau('sampleForBatch', tau);
-    const source = requireRng('LayerGates.sampleForBatch: rng', rng);
+    const source = requireRng('sampleForBatch: rng', rng);
     const noise = this.groups.map((group) => source.gumbel(gateCount(group)));
     const before = this.#reads.at(-1);
     this.refresh();
@@ -127,5 +127,5 @@ export abstract class OptionGates<G extends AnyGroup = AnyGroup> extends Module 
 }
 
 function checkTau(method: string, tau: number): void {
-  if (!(tau > 0)) throw new ArgumentError(`LayerGates.${method}: tau`, tau, 'more than 0');
+  if (!(tau > 0)) throw new ArgumentError(`${method}: tau`, tau, 'more than 0');
 }
