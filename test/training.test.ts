@@ -84,6 +84,18 @@ describe('a run', () => {
     expect(await values(teacher), 'the teacher is as it was').toEqual(before);
   });
 
+  it.each(['straight-through', 'score-function'] as const)('learns with one mask a step by %s, computing the kept blocks alone', async (estimator) => {
+    const teacher = new DiT(config, { init: createRng(1) });
+    const once = async () => learnMasks(teacher, toyLatents(), { groups: '1:2', steps: 4, batchSize: 4, per: 'batch', estimator, seed: 0 });
+    const { decision, losses } = await once();
+    expect(decision.kept.length).toBe(2);
+    expect(losses.every(([, loss]) => Number.isFinite(loss))).toBe(true);
+    const tensors = tf.memory().numTensors;
+    expect((await once()).losses).toEqual(losses);
+    expect(tf.memory().numTensors).toBe(tensors);
+    teacher.dispose();
+  });
+
   it('starts from another criterion’s scores, and ends where the decision is sure', async () => {
     const teacher = new DiT(config, { init: createRng(1) });
     const options = { groups: '1:2', steps: 200, batchSize: 2, update: 'frozen', gateLr: 0, seed: 0 } as const;

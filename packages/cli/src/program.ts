@@ -60,6 +60,7 @@ export function program(): Command {
     .option('--lr <x>', 'learning rate of the adapters', number, 1e-3)
     .option('--gate-lr <x>', 'learning rate of the gates', number, 1e-3)
     .addOption(new Option('--update <what>', 'what moves beside the gates').choices(['lora', 'full', 'frozen']).default('lora'))
+    .addOption(new Option('--per <what>', 'a mask for each sample, or one a step, whose dropped blocks are not computed').choices(['sample', 'batch']).default('sample'))
     .option('--stop-at <p>', 'end when every group is this sure, 0 to 1, and the decision has stood for a tenth of the steps', number)
     .addOption(new Option('--warm-start <criterion>', 'gates start from its scores').choices(['block-influence', 'block-error', 'sensitivity', 'taylor']))
     .option('--images <n>', 'embedded training images to use', count, 10_000)

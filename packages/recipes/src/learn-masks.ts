@@ -1,12 +1,12 @@
 import { ArgumentError, type LongTaskOptions, createRng } from '@tinyfusion/core';
 import { injectLora } from '@tinyfusion/lora';
-import { type Decision, DecisionHistory, type GateSchedule, type GroupScheme, LayerGates, type ScoresOptions, type StopOptions, decide, defaultScaling, defaultTau } from '@tinyfusion/sampler';
+import { type Decision, DecisionHistory, type GateSchedule, type GroupScheme, type BatchDraw, LayerGates, RunningBaseline, type ScoresOptions, type StopOptions, decide, defaultScaling, defaultTau, scoreFunction } from '@tinyfusion/sampler';
 import { AdamW, Ema, constant } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LatentDataset } from './latents.js';
 import { optimise } from './loop.js';
 import { type Objective, type Prunable, objectiveOf } from './objective.js';
-import { depthOf, gatesOverStacks } from './stacks.js';
+import { depthOf, gatesOverStacks, skippingOverStacks } from './stacks.js';
 
 /**
  * Learns which layers to keep (paper, section 3): masks are drawn for each sample by Gumbel-softmax over the gates of
@@ -38,6 +38,16 @@ export interface LearnMasksOptions<M = Prunable> extends LongTaskOptions {
   scaling?: GateSchedule;
   /** Decay of the averaged gates that decide. Default 0.999 with warm-up. */
   emaDecay?: number;
+  /**
+   * `'sample'`: a mask for each sample, as the reference, and every block is computed. `'batch'`: one mask a step, and the
+   * blocks it drops are not computed, for about half the time. Default `'sample'`.
+   */
+  per?: 'sample' | 'batch';
+  /**
+   * With `per: 'batch'`, how gates learn of blocks that were not computed: not at all (biased, little noise), or by the
+   * losses of whole draws (unbiased, noisy). See `skippingHook` and `scoreFunction`. Default `'straight-through'`.
+   */
+  estimator?: 'straight-through' | 'score-function';
   /** Scores of another criterion, one a layer, that the gates start from: a warm start. Default: a uniform choice. */
   warmStart?: { scores: readonly number[] } & ScoresOptions;
   /** Ends learning when the decision is sure and has stood for long enough. Default: all steps are taken. */
@@ -57,7 +67,7 @@ export interface LearnedMasks {
 
 /** The teacher is left as it was, but for `update: 'full'`. */
 export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDataset, options: LearnMasksOptions<M>): Promise<LearnedMasks> {
-  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress } = options;
+  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, per = 'sample', estimator = 'straight-through', warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress } = options;
   const rng = createRng(seed);
   const depth = depthOf(teacher);
   if (warmStart !== undefined && warmStart.scores.length !== depth) throw new ArgumentError('warmStart.scores', warmStart.scores.length, `one for each of the ${depth} layers`);
@@ -72,13 +82,16 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
   const losses: [number, number][] = [];
   const every = Math.max(1, Math.floor(steps / 100));
   let last = steps - 1;
+  const baseline = new RunningBaseline();
+  let chosen: BatchDraw | undefined;
   const decided = async (step: number): Promise<Decision> => decide(gates.groups, (await Promise.all(ema.averages().map((g) => g.data()))) as Float32Array[], scaling(step, steps));
   try {
     await optimise(
       (step) => {
-        const { masks } = gates.sample(batchSize, { tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel });
+        const hook = chosen === undefined ? gatesOverStacks(teacher, gates.sample(batchSize, { tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel }).masks) : skippingOverStacks(teacher, chosen.kept, estimator === 'score-function' ? undefined : chosen.masks(batchSize));
         const draw = objective.draw(teacher, batches.next(), draws);
-        return tf.mean(draw.terms(draw.forward(teacher, { hook: gatesOverStacks(teacher, masks) })).loss);
+        const loss = tf.mean(draw.terms(draw.forward(teacher, { hook })).loss) as tf.Scalar;
+        return chosen === undefined || estimator !== 'score-function' ? loss : scoreFunction(loss, chosen.logProbability(), baseline.value);
       },
       {
         task: 'learn masks',
@@ -90,7 +103,9 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
         ema,
         signal,
         onProgress,
+        ...(per === 'batch' ? { beforeStep: async (step: number) => void (chosen = await gates.sampleForBatch({ tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel })) } : {}),
         afterStep: async (step, { loss }) => {
+          baseline.update(loss!);
           losses.push([step + 1, loss!]);
           last = step;
           if ((step + 1) % every !== 0) return undefined;

@@ -21,6 +21,8 @@ export interface OptimiseOptions extends LongTaskOptions {
   /** Largest norm of all gradients together. Default 1, as the paper. */
   maxNorm?: number;
   ema?: Ema;
+  /** Called before each step, for what cannot be had inside of it. */
+  beforeStep?: (step: number) => Promise<void>;
   /** Called after each step with the numbers that the loss reported; may save a checkpoint, or end the run by `'stop'`. */
   afterStep?: (step: number, values: Readonly<Record<string, number>>) => void | 'stop' | Promise<void | 'stop'>;
 }
@@ -37,11 +39,12 @@ const MOST_SKIPPED = 20;
  * @throws TinyFusionError `DIVERGED` after 20 skipped steps in a row
  */
 export async function optimise(loss: (step: number, report: (name: string, value: tf.Scalar | tf.Tensor1D) => void) => tf.Scalar, options: OptimiseOptions): Promise<void> {
-  const { task, from = 0, steps, groups, maxNorm = 1, ema, afterStep, signal, onProgress } = options;
+  const { task, from = 0, steps, groups, maxNorm = 1, ema, beforeStep, afterStep, signal, onProgress } = options;
   const parameters = groups.flatMap((g) => [...g.parameters]);
   let skipped = 0;
   for (let step = from; step < steps; step++) {
     throwIfCancelled(signal, task);
+    await beforeStep?.(step);
     const reported: [string, tf.Tensor][] = [];
     const { loss: value, gradients } = lossAndGradients(() => loss(step, (name, value) => reported.push([name, tf.keep(tf.clone(value as tf.Tensor))])), parameters);
     const norm = await globalNorm(gradients);

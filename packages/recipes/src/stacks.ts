@@ -1,5 +1,5 @@
 import { type BlockHook, captureFeatures, hooksByStack } from '@tinyfusion/nn';
-import { gateHook } from '@tinyfusion/sampler';
+import { gateHook, skippingHook } from '@tinyfusion/sampler';
 import type * as tf from '@tensorflow/tfjs-core';
 import { MAR } from '@tinyfusion/models';
 import type { Prunable } from './objective.js';
@@ -27,6 +27,11 @@ export const depthOf = (model: Prunable): number => stacksOf(model).reduce((sum,
 /** Applies one mask a layer. */
 export function gatesOverStacks(model: Prunable, masks: readonly tf.Tensor1D[]): BlockHook {
   return hooksByStack(Object.fromEntries(stacksOf(model).map(({ name, start, depth }) => [name, gateHook(masks.slice(start, start + depth))])));
+}
+
+/** Computes only the kept layers of one draw for the whole batch; with `masks` the gates learn from them. */
+export function skippingOverStacks(model: Prunable, kept: readonly number[], masks?: readonly tf.Tensor1D[]): BlockHook {
+  return hooksByStack(Object.fromEntries(stacksOf(model).map(({ name, start, depth }) => [name, skippingHook({ kept: kept.filter((l) => l >= start && l < start + depth).map((l) => l - start), units: depth }, masks?.slice(start, start + depth))])));
 }
 
 /** Captures the outputs of some layers of all stacks, by their index among all layers. */

@@ -18,6 +18,7 @@ export interface LearnMasksJob {
   gateLr: number;
   update: 'lora' | 'full' | 'frozen';
   images: number;
+  per?: 'sample' | 'batch';
   /** Confidence at which learning ends early, when the decision has also stood for a tenth of the steps. */
   stopAt?: number;
   /** A criterion whose scores the gates start from. */
@@ -33,7 +34,7 @@ export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Pr
   const groups = parseScheme(job.groups);
   parseGroups(groups, depth); // a scheme that does not fit is an error before anything is computed
   const latents = await embeddedLatents(job.images, context);
-  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, lr: job.lr, gateLr: job.gateLr, update: job.update, seed: job.seed, ...(job.stopAt === undefined ? {} : { stop: { confidence: job.stopAt, stableSteps: job.steps / 10 } }), ...(job.warmStart === undefined ? {} : { warmStart: await scoresOf(job.warmStart, model, latents, job.seed, context) }), ...context });
+  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, lr: job.lr, gateLr: job.gateLr, update: job.update, ...(job.per === undefined ? {} : { per: job.per }), seed: job.seed, ...(job.stopAt === undefined ? {} : { stop: { confidence: job.stopAt, stableSteps: job.steps / 10 } }), ...(job.warmStart === undefined ? {} : { warmStart: await scoresOf(job.warmStart, model, latents, job.seed, context) }), ...context });
   const kept = decision.groups.map((g) => g.kept.length);
   const sizes = typeof groups === 'string' ? decision.groups.map(() => Number(groups.split(':')[1])) : groups.map(([, size]) => size);
   const stored: StoredDecision & Record<string, unknown> = {
