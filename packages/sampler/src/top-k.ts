@@ -9,8 +9,11 @@ const LEAST = 1e-7;
  * @param x `[N, M]` @returns `[N, M]`
  */
 export function topKHot(x: tf.Tensor2D, k: number): tf.Tensor2D {
-  // float32 from the start: tfjs-webgpu cannot transpose, as this sum does, what was cast from integers
-  return tf.tidy(() => tf.sum(tf.oneHot(tf.topk(x, k).indices as tf.Tensor2D, x.shape[1], 1, 0, 'float32'), 1) as tf.Tensor2D);
+  return tf.tidy(() => {
+    const hot = tf.cast(tf.oneHot(tf.topk(x, k).indices as tf.Tensor2D, x.shape[1]), 'float32');
+    // times 1: tfjs-webgpu casts by name only, and cannot transpose the integers beneath, as this sum does
+    return tf.sum(tf.mul(hot, 1), 1) as tf.Tensor2D;
+  });
 }
 
 /**
