@@ -2,10 +2,11 @@ import { createRng, restoreRng } from '@tinyfusion/core';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
 import { useBackend } from '@tinyfusion/kernels';
 import { DiT, type DiTConfig } from '@tinyfusion/models';
-import { type LatentDataset, chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, distill, learnMasks, sampleImages, shallowCopy, train } from '@tinyfusion/recipes';
+import { type LatentDataset, chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, distill, learnBranches, learnMasks, sampleImages, shallowCopy, train } from '@tinyfusion/recipes';
 import { AutoencoderKL } from '@tinyfusion/models';
 import { parseSafetensors } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
+import { branchMaskHook } from '@tinyfusion/pruning';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 beforeAll(async () => {
@@ -107,6 +108,25 @@ describe('a run', () => {
     expect(losses.length).toBeLessThan(20);
     expect(seen.at(-1)).toBe(`${losses.length}/${losses.length}`);
     await expect(learnMasks(teacher, toyLatents(), { ...options, warmStart: { scores: [1] } })).rejects.toThrow('one for each of the 4 layers');
+    teacher.dispose();
+  });
+
+  it('learns which branches to keep for a model as much faster as asked, which is recovered and sampled', async () => {
+    const teacher = new DiT(config, { init: createRng(1) });
+    const vae = new AutoencoderKL({ inChannels: 1, channels: 8, channelMultipliers: [1, 1], numResBlocks: 1, latentChannels: 4, groups: 4, scalingFactor: 1 }, { init: createRng(2) });
+    const costs = { unit: 'ms', rest: 1, blocks: [3, 3, 3, 3], attention: [2, 2, 2, 2], mlp: [1, 1, 1, 1] } as const;
+    const options = { steps: 3, batchSize: 4, costs: { ...costs, blocks: [...costs.blocks], attention: [...costs.attention], mlp: [...costs.mlp] }, seed: 0 };
+    const { decision, faster, losses } = await learnBranches(teacher, toyLatents(), { ...options, faster: 1.6 });
+    expect(faster).toBeGreaterThanOrEqual(1.6);
+    expect(losses.length).toBe(3);
+    expect(decision.cost).toBeLessThanOrEqual(13 / 1.6 - 1);
+    await expect(learnBranches(teacher, toyLatents(), { ...options, faster: 20 })).rejects.toThrow('at most 13.00');
+    const branchHook = branchMaskHook(decision.droppedBranches);
+    const curves = await distill(teacher, teacher, toyLatents(), { steps: 2, batchSize: 2, seed: 0, branchHook });
+    expect(curves.loss.length).toBe(2);
+    for await (const images of sampleImages(teacher, vae, [0], { steps: 2, seed: 0, branchHook })) images.dispose();
+    // on the device at hand
+    expect((await learnBranches(teacher, toyLatents(), { ...options, costs: undefined as never, faster: 1.05 })).costs.attention).toHaveLength(4);
     teacher.dispose();
   });
 

@@ -5,6 +5,7 @@ export { archiveSource, drawnSource, type ImageSource } from './image-source.js'
 export { setFeatures, setNetwork, type SetFeatures, type SetFeaturesOptions, type SetNetwork } from './set-features.js';
 export { cropCentre, imageTensor } from './images.js';
 export { encodeDataset, type LatentBatch, type LatentBatches, type LatentDataset } from './latents.js';
+export { learnBranches, type LearnBranchesOptions, type LearnedBranches } from './learn-branches.js';
 export { learnMasks, type LearnMasksOptions, type LearnedMasks } from './learn-masks.js';
 export { breathe, optimise, type OptimiseOptions, type ParameterGroup } from './loop.js';
 export { gaussianObjective, marObjective, objectiveOf, transportObjective, type Objective, type Prunable, type TrainingDraw } from './objective.js';
