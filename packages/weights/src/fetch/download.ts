@@ -1,7 +1,7 @@
 import { CheckpointError, type LongTaskOptions, TinyFusionError, throwIfCancelled } from '@tinyfusion/core';
 import type { PartialFile } from './file-cache.js';
 
-/** Options of {@link download}. */
+/** How a file is brought here through stalls and cut connections. */
 export interface DownloadOptions extends LongTaskOptions {
   headers?: Readonly<Record<string, string>> | undefined;
   /** How long nothing may come before a request is given up, in milliseconds. Default 30,000. */

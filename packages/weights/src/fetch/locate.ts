@@ -27,7 +27,7 @@ export function locate(what: string): Location {
   throw new ArgumentError('checkpoint', what, `a file, a URL, hf://owner/repository/path, or one of ${Object.keys(knownCheckpoints).join(', ')}`);
 }
 
-/** Whether {@link locate} knows it without a network. */
+/** Whether `fetchFile` knows where it lies: a known name, a URL, or a file of the hub. */
 export function isLocatable(what: string): boolean {
   return Object.hasOwn(knownCheckpoints, what) || Object.values(knownCheckpoints).some(({ file }) => file === what) || /^(https?|hf):\/\//.test(what);
 }
