@@ -18,7 +18,7 @@ run('install', [...pnpm, 'install', '--frozen-lockfile', '--prefer-offline']);
 run('build', [...pnpm, 'exec', 'turbo', 'run', 'build', '--output-logs=errors-only']);
 
 if (job === 'test') {
-  const projects = ['node', 'golden'];
+  const projects = ['node', 'golden', 'timed'];
   const required = process.env.TINYFUSION_REQUIRE_BROWSER === '1';
   const chromium = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
   const loader = ['/usr/lib', '/usr/lib64', '/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu'].some((folder) => existsSync(`${folder}/libvulkan.so.1`));

@@ -14,12 +14,13 @@ export interface OnnxDenoiserOptions {
  * device, and puts the output back on it. For guidance, give it to `classifierFreeGuidance`.
  *
  * @param session of `onnxruntime-node` or `onnxruntime-web`; it stays the caller's
- * @throws ArgumentError where the session has other inputs or outputs. The denoiser rejects with a ShapeError where
+ * @throws ArgumentError where the session has other inputs or outputs, or inputs of other types. The denoiser rejects with a ShapeError where
  * samples do not fit the session or the labels, and with a BackendError where ONNX Runtime fails
  */
 export function onnxDenoiser(session: InferenceSession, { labels }: OnnxDenoiserOptions): AsyncDenoiser {
-  checkNames('inputs', session.inputNames, ['x', 't', 'y']);
+  checkNames('inputs', session.inputNames, Object.keys(inputTypes));
   checkNames('outputs', session.outputNames, ['output']);
+  checkTypes(session);
   const y = Int32Array.from(labels);
   for (const label of Array.from(labels)) if (!Number.isInteger(label) || label < 0) throw new ArgumentError('OnnxDenoiserOptions.labels', label, 'integers from 0');
   const expected = shapeOf(session);
@@ -49,6 +50,17 @@ async function tensorClass(): Promise<TensorConstructor> {
 
 function checkNames(kind: 'inputs' | 'outputs', names: readonly string[], expected: readonly string[]): void {
   if (expected.some((name) => !names.includes(name)) || (kind === 'inputs' && names.length !== expected.length)) throw new ArgumentError(`onnxDenoiser: the session's ${kind}`, names, `${expected.join(', ')}: a DiT or SiT of exportOnnx`);
+}
+
+/** Inputs of {@link exportOnnx}'s DiT and SiT. */
+const inputTypes: Readonly<Record<string, string>> = { x: 'float32', t: 'float32', y: 'int32' };
+
+function checkTypes(session: InferenceSession): void {
+  // runtimes before 1.22 say nothing of types
+  for (const input of (session.inputMetadata as InferenceSession['inputMetadata'] | undefined) ?? []) {
+    const type = input.isTensor ? input.type : 'no tensor';
+    if (type !== inputTypes[input.name]) throw new ArgumentError(`onnxDenoiser: the session's ${input.name}`, type, `${inputTypes[input.name]}: a DiT or SiT of exportOnnx`);
+  }
 }
 
 /** Axes of the session's `x`, names where they may have any size; absent where the runtime does not say. */

@@ -2,9 +2,10 @@ import { ArgumentError } from '@tinyfusion/core';
 import { AutoencoderKL, DiT, MAR, SiT, type StoredModel } from '@tinyfusion/models';
 import { MODEL_KEY } from '@tinyfusion/nn';
 import { ditGraph } from './dit.js';
-import { GraphBuilder, type Initialiser } from './graph-builder.js';
+import { GraphBuilder } from './graph-builder.js';
 import { headGraph, marGraph } from './mar.js';
-import { type StoredTensor, encodeModel } from './proto.js';
+import { besideBytes, placed } from './placement.js';
+import { type EncodedModel, encodeModel } from './proto.js';
 import { decoderGraph, encoderGraph } from './vae.js';
 
 /** Networks of a model that has more than one: those of an {@link AutoencoderKL}, and those of a {@link MAR}. */
@@ -19,9 +20,9 @@ export interface ExportOnnxOptions {
   dtype?: 'F32' | 'F16';
   /** Which network of the model. Default: an autoencoder's `'decoder'`, MAR's `'transformer'`. */
   part?: OnnxPart;
-  /** Further text to keep in the file (`metadata_props`), e.g. a prune record. Default: none. */
+  /** Further text to keep in the file (`metadata_props`), e.g. a checkpoint's metadata or its prune record. Default: none. */
   metadata?: Iterable<readonly [string, string]>;
-  /** Whether weights are put in a file beside the model. Default: where they take more than the 2 GB of a protobuf file. */
+  /** Whether weights are put in a file beside the model. Default: where they take more than the 2 GB of a protobuf file, which `false` refuses. */
   externalData?: boolean;
   /** What the model calls the file of its weights, which is to lie in the same folder. Default `'model.onnx.data'`. */
   dataName?: string;
@@ -63,33 +64,43 @@ export interface OnnxExport {
  * Encoders are compiled at run time (protobufjs): a page whose content security policy forbids `unsafe-eval` exports
  * elsewhere.
  *
- * @throws ArgumentError where the model is of another kind, has no such part, or holds adapters; CheckpointError where a
- * weight does not fit float16
+ * @throws ArgumentError where the model is of another kind, has no such part, holds adapters, or is too large for the one
+ * file that was asked for; CheckpointError where a weight does not fit float16
  */
 export async function exportOnnx(model: StoredModel, options: ExportOnnxOptions = {}): Promise<OnnxExport> {
+  const { model: file, ...beside } = await onnxFiles(model, options);
+  const bytes = new Uint8Array(file.size);
+  let at = 0;
+  for await (const part of file.stream()) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return { model: bytes, ...beside };
+}
+
+/** The files of a model, of which nothing is read before its turn, so that no more than one tensor is in memory. */
+export async function onnxFiles(model: StoredModel, options: ExportOnnxOptions): Promise<{ model: EncodedModel; data?: OnnxData }> {
   const { dtype = 'F32', metadata = [], externalData, dataName = 'model.onnx.data' } = options;
   if (dtype !== 'F32' && dtype !== 'F16') throw new ArgumentError('ExportOnnxOptions.dtype', dtype, "'F32' or 'F16'");
   if (!/^[^/\\]+$/.test(dataName)) throw new ArgumentError('ExportOnnxOptions.dataName', dataName, 'the name of a file in the same folder');
   const { type, config, part, draw } = planOf(model, options.part);
   const g = new GraphBuilder(model, dtype);
   draw(g);
-  const initialisers = [...g.initialisers.values()];
-  const { inside, beside, size } = placed(initialisers, externalData ?? weighsTooMuch(initialisers));
-  const stored: StoredTensor[] = [];
-  for (const { name, type, shape, read } of inside) stored.push({ name, type, shape, content: await read() });
-  for (const { tensor: { name, type, shape, size: length }, offset } of beside) stored.push({ name, type, shape, content: { location: dataName, offset, length } });
-  const bytes = await encodeModel({
+  const { inside, beside, size } = placed([...g.initialisers.values()], externalData);
+  const file = await encodeModel({
     irVersion: 8,
     opset: 17,
     producer: 'tinyfusion',
     graphName: part === undefined ? type : `${type}.${part}`,
     nodes: g.nodes,
-    initialisers: stored,
+    inside,
+    beside: beside.map(({ tensor, offset }) => ({ ...tensor, location: dataName, offset })),
     inputs: g.inputs,
     outputs: g.outputs,
-    metadata: [[MODEL_KEY, JSON.stringify({ type, config, ...(part === undefined ? {} : { part }) })], ...metadata],
+    // keys are to be distinct; a checkpoint's metadata may come with its own word on the model, which was before pruning
+    metadata: [...new Map([...metadata, [MODEL_KEY, JSON.stringify({ type, config, ...(part === undefined ? {} : { part }) })]])],
   });
-  return beside.length === 0 ? { model: bytes } : { model: bytes, data: { name: dataName, size, stream: () => streamed(beside) } };
+  return beside.length === 0 ? { model: file } : { model: file, data: { name: dataName, size, stream: () => besideBytes(beside) } };
 }
 
 interface Plan {
@@ -117,42 +128,4 @@ function planOf(model: StoredModel, part: OnnxPart | undefined): Plan {
     return { type: 'MAR', config, part: chosen, draw: (g) => (chosen === 'transformer' ? marGraph(g, model) : headGraph(g, model.diffloss.net)) };
   }
   throw new ArgumentError('exportOnnx: model', (model as object | null)?.constructor?.name ?? String(model), 'a DiT, SiT, MAR or AutoencoderKL');
-}
-
-/** What a protobuf file may take, less some for all that is not weights. */
-const LARGEST = 2 ** 31 - 2 ** 24;
-/** Smaller tensors stay in the model: shapes must, as runtimes read them before they open the file beside it. */
-const SMALLEST_OUTSIDE = 1024;
-/** Where tensors begin in the file, so that it can be mapped into memory. */
-const ALIGNMENT = 4096;
-
-/** Whether tensors do not fit a protobuf file. */
-export function weighsTooMuch(tensors: readonly Pick<Initialiser, 'size'>[]): boolean {
-  return tensors.reduce((sum, { size }) => sum + size, 0) > LARGEST;
-}
-
-interface Beside {
-  readonly tensor: Initialiser;
-  readonly offset: number;
-}
-
-function placed(tensors: readonly Initialiser[], external: boolean): { inside: Initialiser[]; beside: Beside[]; size: number } {
-  const isOutside = (tensor: Initialiser): boolean => external && tensor.size >= SMALLEST_OUTSIDE;
-  const beside: Beside[] = [];
-  let size = 0;
-  for (const tensor of tensors.filter(isOutside)) {
-    const offset = Math.ceil(size / ALIGNMENT) * ALIGNMENT;
-    beside.push({ tensor, offset });
-    size = offset + tensor.size;
-  }
-  return { inside: tensors.filter((tensor) => !isOutside(tensor)), beside, size };
-}
-
-async function* streamed(beside: readonly Beside[]): AsyncGenerator<Uint8Array, void, void> {
-  let at = 0;
-  for (const { tensor, offset } of beside) {
-    if (offset > at) yield new Uint8Array(offset - at);
-    yield await tensor.read();
-    at = offset + tensor.size;
-  }
 }

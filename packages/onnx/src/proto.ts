@@ -1,3 +1,5 @@
+import type { Type } from 'protobufjs';
+
 /** Element types of ONNX's tensors, by name: the numbers of `TensorProto.DataType`. */
 export const elementType = { F32: 1, I32: 6, I64: 7, BOOL: 9, F16: 10 } as const;
 
@@ -26,12 +28,23 @@ export interface ValueInfo {
   readonly shape: readonly Dimension[];
 }
 
-/** `TensorProto`, its bytes here (little-endian) or in a file beside the model. */
-export interface StoredTensor {
+/** `TensorProto` without its bytes, of which there are `size`. */
+export interface TensorInfo {
   readonly name: string;
   readonly type: ElementType;
   readonly shape: readonly number[];
-  readonly content: Uint8Array | { readonly location: string; readonly offset: number; readonly length: number };
+  readonly size: number;
+}
+
+/** A tensor in the model, whose bytes (little-endian) are read when they are written. */
+export interface InsideTensor extends TensorInfo {
+  read(): Promise<Uint8Array>;
+}
+
+/** A tensor in a file beside the model. */
+export interface BesideTensor extends TensorInfo {
+  readonly location: string;
+  readonly offset: number;
 }
 
 /** `ModelProto` */
@@ -41,7 +54,8 @@ export interface Model {
   readonly producer: string;
   readonly graphName: string;
   readonly nodes: readonly Node[];
-  readonly initialisers: readonly StoredTensor[];
+  readonly inside: readonly InsideTensor[];
+  readonly beside: readonly BesideTensor[];
   readonly inputs: readonly ValueInfo[];
   readonly outputs: readonly ValueInfo[];
   readonly metadata: readonly (readonly [string, string])[];
@@ -98,34 +112,63 @@ const messages = {
 const attributeType = { float: 1, int: 2, string: 3, ints: 7 } as const;
 /** `TensorProto.EXTERNAL` */
 const EXTERNAL = 1;
+/** Protobuf's wire type of strings, bytes and messages. */
+const LENGTH_DELIMITED = 2;
 
-/** The file of a model. */
-export async function encodeModel(model: Model): Promise<Uint8Array<ArrayBuffer>> {
-  const { default: protobuf } = await import('protobufjs/light.js');
-  const ModelProto = protobuf.Root.fromJSON(messages).lookupType('ModelProto');
-  const entries = (pairs: readonly (readonly [string, string])[]) => pairs.map(([key, value]) => ({ key, value }));
-  const bytes = ModelProto.encode({
-    irVersion: model.irVersion,
-    producerName: model.producer,
-    opsetImport: [{ domain: '', version: model.opset }],
-    metadataProps: entries(model.metadata),
-    graph: {
-      name: model.graphName,
-      node: model.nodes.map(({ name, opType, input, output, attributes }) => ({ name, opType, input, output, attribute: Object.entries(attributes).map(attributeOf) })),
-      initializer: model.initialisers.map(({ name, type, shape, content }) => ({
-        name,
-        dims: shape,
-        dataType: elementType[type],
-        ...(content instanceof Uint8Array
-          ? { rawData: content }
-          : { dataLocation: EXTERNAL, externalData: entries([['location', content.location], ['offset', String(content.offset)], ['length', String(content.length)]]) }),
-      })),
-      input: model.inputs.map(valueInfoOf),
-      output: model.outputs.map(valueInfoOf),
-    },
-  }).finish();
-  return bytes as Uint8Array<ArrayBuffer>;
+/** The file of a model, whose size is known before its weights are read. */
+export interface EncodedModel {
+  readonly size: number;
+  /**
+   * The file's bytes.
+   * @yields parts of the file, in order, each tensor read when it is its turn
+   */
+  stream(): AsyncGenerator<Uint8Array, void, void>;
 }
+
+/**
+ * Encodes a model. What is small is encoded at once; tensors' bytes, which protobuf writes as they are, are put between,
+ * each after the lengths of what encloses it.
+ */
+export async function encodeModel(model: Model): Promise<EncodedModel> {
+  const { default: protobuf } = await import('protobufjs/light.js');
+  const root = protobuf.Root.fromJSON(messages);
+  const [ModelProto, GraphProto, TensorProto] = ['ModelProto', 'GraphProto', 'TensorProto'].map((name) => root.lookupType(name)) as [Type, Type, Type];
+  /** What stands before `length` bytes of a field. */
+  const opening = (type: Type, field: string, length: number): Uint8Array => protobuf.Writer.create().uint32((type.fields[field]!.id << 3) | LENGTH_DELIMITED).uint32(length).finish();
+  const entries = (pairs: readonly (readonly [string, string])[]) => pairs.map(([key, value]) => ({ key, value }));
+  const infoOf = ({ name, type, shape }: TensorInfo) => ({ name, dims: shape, dataType: elementType[type] });
+
+  const graph = GraphProto.encode({
+    name: model.graphName,
+    node: model.nodes.map(({ name, opType, input, output, attributes }) => ({ name, opType, input, output, attribute: Object.entries(attributes).map(attributeOf) })),
+    initializer: model.beside.map((tensor) => ({ ...infoOf(tensor), dataLocation: EXTERNAL, externalData: entries([['location', tensor.location], ['offset', String(tensor.offset)], ['length', String(tensor.size)]]) })),
+    input: model.inputs.map(valueInfoOf),
+    output: model.outputs.map(valueInfoOf),
+  }).finish();
+  const tensors = model.inside.map((tensor) => {
+    const info = TensorProto.encode(infoOf(tensor)).finish();
+    const raw = opening(TensorProto, 'rawData', tensor.size);
+    const before = [opening(GraphProto, 'initializer', info.length + raw.length + tensor.size), info, raw];
+    return { tensor, before, size: lengthOf(before) + tensor.size };
+  });
+  const graphSize = tensors.reduce((sum, { size }) => sum + size, graph.length);
+  const head = [
+    ModelProto.encode({ irVersion: model.irVersion, producerName: model.producer, opsetImport: [{ domain: '', version: model.opset }], metadataProps: entries(model.metadata) }).finish(),
+    opening(ModelProto, 'graph', graphSize),
+  ];
+  return {
+    size: lengthOf(head) + graphSize,
+    stream: async function* () {
+      yield* [...head, graph];
+      for (const { tensor, before } of tensors) {
+        yield* before;
+        yield await tensor.read();
+      }
+    },
+  };
+}
+
+const lengthOf = (parts: readonly Uint8Array[]): number => parts.reduce((sum, { length }) => sum + length, 0);
 
 function attributeOf([name, value]: [string, Attribute]): object {
   if (typeof value === 'number') return { name, i: value, type: attributeType.int };

@@ -2,6 +2,7 @@ import { createRng, type Rng } from '@tinyfusion/core';
 import type { Module } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
+import protobuf from 'protobufjs/light.js';
 
 /** Fills every trainable parameter with noise, so that nothing that a graph leaves out goes unseen; gains are near 1. */
 export function fill<M extends Module>(model: M, seed = 1, deviation = 0.15): M {
@@ -37,3 +38,25 @@ export async function difference(actual: { dims: readonly number[]; values: Floa
   }
   return { absolute, relative: absolute / largest };
 }
+
+/** What of a file a runtime does not tell. */
+export interface FileContents {
+  irVersion: number;
+  opsetImport: { domain: string; version: number }[];
+  metadataProps: { key: string; value: string }[];
+  graph: { initializer: { name: string; dims: number[]; rawData: Uint8Array }[] };
+}
+
+const repeated = (type: string, id: number) => ({ rule: 'repeated', type, id });
+const schema = protobuf.Root.fromJSON({
+  nested: {
+    File: { fields: { irVersion: { type: 'int32', id: 1 }, graph: { type: 'Graph', id: 7 }, opsetImport: repeated('Opset', 8), metadataProps: repeated('Entry', 14) } },
+    Graph: { fields: { initializer: repeated('Tensor', 5) } },
+    Tensor: { fields: { dims: repeated('int32', 1), name: { type: 'string', id: 8 }, rawData: { type: 'bytes', id: 9 } } },
+    Opset: { fields: { domain: { type: 'string', id: 1 }, version: { type: 'int32', id: 2 } } },
+    Entry: { fields: { key: { type: 'string', id: 1 }, value: { type: 'string', id: 2 } } },
+  },
+});
+
+/** Reads a file as protobuf, without a runtime. */
+export const contentsOf = (file: Uint8Array): FileContents => schema.lookupType('File').decode(file) as unknown as FileContents;

@@ -4,7 +4,9 @@ import { AutoencoderKL, DiT, type DiTConfig, SiT } from '@tinyfusion/models';
 import * as tf from '@tensorflow/tfjs-core';
 import { InferenceSession } from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
+import { GraphBuilder } from '../src/graph-builder.js';
 import { exportOnnx, onnxDenoiser } from '../src/index.js';
+import { encodeModel } from '../src/proto.js';
 import { fill, noise } from './compare.js';
 
 const config: DiTConfig = { inputSize: 8, patchSize: 2, inChannels: 4, hiddenSize: 48, depth: 2, numHeads: 3, mlpRatio: 4, classDropoutProb: 0.1, numClasses: 5, learnSigma: true };
@@ -63,6 +65,19 @@ describe('errors', () => {
     const other = await session(await exportOnnx(vae));
     expect(() => onnxDenoiser(other, { labels })).toThrow(ArgumentError);
     expect(() => onnxDenoiser(other, { labels })).toThrow(/inputs is \["x"\], expected x, t, y/);
+  });
+
+  it('a session whose times are integers', async () => {
+    const g = new GraphBuilder(model, 'F32');
+    g.output('output', g.input('x', 'F32', ['N', 8, 8, 4]), ['N', 8, 8, 4]);
+    g.input('t', 'I32', ['N']);
+    g.input('y', 'I32', ['N']);
+    const parts: Uint8Array[] = [];
+    const file = await encodeModel({ irVersion: 8, opset: 17, producer: 'test', graphName: 'other', nodes: g.nodes, inside: [], beside: [], inputs: g.inputs, outputs: g.outputs, metadata: [] });
+    for await (const part of file.stream()) parts.push(part);
+    const other = await InferenceSession.create(Buffer.concat(parts));
+    expect(() => onnxDenoiser(other, { labels })).toThrow(ArgumentError);
+    expect(() => onnxDenoiser(other, { labels })).toThrow(/session's t is "int32", expected float32/);
   });
 
   it('samples of another size, and another number of labels', async () => {

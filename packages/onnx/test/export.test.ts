@@ -1,13 +1,15 @@
 import { ArgumentError, TinyFusionError, createRng } from '@tinyfusion/core';
 import { AutoencoderKL, type AutoencoderConfig, DiT, type DiTConfig, MAR, type MARConfig, SiT, TinyAutoencoder, TokenMask, withDepths } from '@tinyfusion/models';
-import { Linear, loadState, readState, replaceModule } from '@tinyfusion/nn';
+import { Linear, MODEL_KEY, loadState, readState, replaceModule } from '@tinyfusion/nn';
+import { type PruneRecord, pruneBlocks, pruneMetadata, readPruneRecord } from '@tinyfusion/pruning';
 import { stateDictOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { InferenceSession } from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
+import { onnxFiles } from '../src/export.js';
 import { exportOnnx } from '../src/index.js';
-import { weighsTooMuch } from '../src/export.js';
-import { difference, fill, noise, runOnnx } from './compare.js';
+import { placed } from '../src/placement.js';
+import { contentsOf, difference, fill, noise, runOnnx } from './compare.js';
 
 const dit: DiTConfig = { inputSize: 8, patchSize: 2, inChannels: 4, hiddenSize: 48, depth: 3, numHeads: 3, mlpRatio: 4, classDropoutProb: 0.1, numClasses: 5, learnSigma: true };
 const mar: MARConfig = {
@@ -50,14 +52,23 @@ describe('DiT and SiT', () => {
     expect((await difference(output, model.forward(inputs.x, inputs.t, inputs.y))).absolute).toBeLessThan(f32);
   });
 
-  it('a pruned DiT, as it is now', async () => {
+  it('a pruned DiT, as it is now, with its record', async () => {
     const model = fill(new DiT(dit, { init: 'zeros' }));
-    model.blocks.splice(1, 1);
     const inputs = ditInputs(2);
-    const { model: file } = await exportOnnx(model);
-    expect((await difference((await runOnnx(file, inputs)).output, model.forward(inputs.x, inputs.t, inputs.y))).absolute).toBeLessThan(f32);
-    expect(new TextDecoder().decode(file)).toContain('"depth":2');
-    expect(new TextDecoder().decode(file)).not.toContain('blocks.2.');
+    const whole = model.forward(inputs.x, inputs.t, inputs.y);
+    pruneBlocks(model.blocks, [0, 2]);
+    const record: PruneRecord = { version: 1, stack: 'blocks', kept: [0, 2], depth: 3, criterion: 'index', teacher: { name: 'DiT', sha256: '0'.repeat(64) } };
+    // a checkpoint's metadata, whose word on the model is of before
+    const { model: file } = await exportOnnx(model, { metadata: [[MODEL_KEY, JSON.stringify({ type: 'DiT', config: dit })], pruneMetadata(record)] });
+    const { output } = await runOnnx(file, inputs);
+    expect((await difference(output, model.forward(inputs.x, inputs.t, inputs.y))).absolute).toBeLessThan(f32);
+    expect((await difference(output, whole)).absolute).toBeGreaterThan(1e-2);
+    const { metadataProps, graph } = contentsOf(file);
+    expect(metadataProps.map(({ key }) => key).toSorted()).toEqual(['tinyfusion.model', 'tinyfusion.prune']);
+    const metadata = new Map(metadataProps.map(({ key, value }) => [key, value]));
+    expect(readPruneRecord(metadata)).toEqual(record);
+    expect(JSON.parse(metadata.get(MODEL_KEY)!)).toEqual({ type: 'DiT', config: { ...dit, depth: 2 } });
+    expect(new Set(graph.initializer.flatMap(({ name }) => /^blocks\.\d+/.exec(name) ?? []))).toEqual(new Set(['blocks.0', 'blocks.1']));
   });
 
   it('in float16', async () => {
@@ -155,7 +166,11 @@ describe('the file', () => {
     expect(session.inputMetadata.map((input) => input.isTensor && [input.name, input.type, input.shape])).toEqual([['x', 'float32', ['N', 8, 8, 4]], ['t', 'float32', ['N']], ['y', 'int32', ['N']]]);
     expect(session.outputMetadata.map((output) => output.isTensor && [output.name, output.type, output.shape])).toEqual([['output', 'float32', ['N', 8, 8, 8]]]);
     await session.release();
-    expect(new TextDecoder().decode(file)).toContain('tinyfusion.prune\u0012\u000e{"kept":[0,2]}');
+    const { irVersion, opsetImport, metadataProps, graph } = contentsOf(file);
+    expect({ irVersion, opset: opsetImport.map(({ domain, version }) => [domain, version]) }).toEqual({ irVersion: 8, opset: [['', 17]] });
+    expect(metadataProps.find(({ key }) => key === 'tinyfusion.prune')?.value).toBe('{"kept":[0,2]}');
+    const table = graph.initializer.find(({ name }) => name === 'y_embedder.embedding_table.weight');
+    expect([table?.dims, table?.rawData.length]).toEqual([[6, 48], 6 * 48 * 4]);
     expect(data).toBeUndefined();
   });
 
@@ -167,9 +182,31 @@ describe('the file', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
+  it('is read tensor by tensor', async () => {
+    const model = fill(new DiT(dit, { init: 'zeros' }));
+    const { model: file } = await onnxFiles(model, {});
+    const weight = model.blocks[1]!.mlp.fc1.weight;
+    const stream = file.stream();
+    await stream.next();
+    // the stream has begun: what it has not come to is not read
+    tf.tidy(() => weight.assign(tf.fill(weight.shape, 0.25)));
+    const parts: Uint8Array[] = [];
+    for await (const part of stream) parts.push(part);
+    const largest = Math.max(...parts.map(({ length }) => length));
+    expect(largest).toBeLessThan(file.size / 10);
+    const { model: bytes } = await exportOnnx(model);
+    expect(bytes.length).toBe(file.size);
+    const stored = contentsOf(bytes).graph.initializer.find(({ name }) => name === 'blocks.1.mlp.fc1.weight')!.rawData;
+    expect(parts.some((part) => Buffer.compare(part, stored) === 0)).toBe(true);
+  });
+
   it('takes weights out of a file that protobuf could not hold', () => {
-    expect(weighsTooMuch([{ size: 2 ** 30 }, { size: 2 ** 29 }])).toBe(false);
-    expect(weighsTooMuch([{ size: 2 ** 30 }, { size: 2 ** 30 }])).toBe(true);
+    const [little, half, quarter] = [{ size: 8 }, { size: 2 ** 30 }, { size: 2 ** 29 }];
+    expect(placed([little, half, quarter])).toEqual({ inside: [little, half, quarter], beside: [], size: 0 });
+    expect(placed([half, little, half])).toEqual({ inside: [little], beside: [{ tensor: half, offset: 0 }, { tensor: half, offset: 2 ** 30 }], size: 2 ** 31 });
+    expect(placed([{ size: 5000 }, little, quarter], true).beside.map(({ offset }) => offset)).toEqual([0, 8192]);
+    expect(() => placed([half, half], false)).toThrow(ArgumentError);
+    expect(() => placed([half, half], false)).toThrow(/2147483648 bytes/);
   });
 });
 

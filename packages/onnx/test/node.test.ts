@@ -36,6 +36,7 @@ describe('writeOnnx', () => {
     const path = join(folder, 'one.onnx');
     expect(await writeOnnx(path, model)).toEqual([path]);
     expect(await readdir(folder)).not.toContain('one.onnx.data');
+    expect(Buffer.compare(await readFile(path), (await exportOnnx(model)).model)).toBe(0);
     expect((await difference((await runOnnx(path, inputs)).output, model.forward(inputs.x, inputs.t, inputs.y))).relative).toBeLessThan(1e-4);
   });
 
@@ -47,7 +48,7 @@ describe('writeOnnx', () => {
     await writeFile(`${path}.data`, 'old data');
     // the last weight cannot be written as float16: by then others have been
     tf.tidy(() => model.final_layer.linear.weight.assign(tf.fill(model.final_layer.linear.weight.shape, 1e6)));
-    await expect(writeOnnx(path, model, { externalData: true, dtype: 'F16' })).rejects.toThrow(/final_layer\.linear\.weight/);
+    for (const externalData of [true, false]) await expect(writeOnnx(path, model, { externalData, dtype: 'F16' })).rejects.toThrow(/final_layer\.linear\.weight/);
     expect(await readFile(path, 'utf8')).toBe('old');
     expect(await readFile(`${path}.data`, 'utf8')).toBe('old data');
     expect((await readdir(folder)).filter((name) => name.endsWith('.part'))).toEqual([]);
