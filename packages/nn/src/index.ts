@@ -6,4 +6,5 @@ export { Conv2d, Embedding, GroupNorm, LayerNorm, Linear, type Conv2dOptions, ty
 export { Module, moduleAt, replaceModule } from './module.js';
 export { packWeight, type PackedValues } from './pack.js';
 export { randomIntegers, randomNormal, randomUniform } from './random.js';
+export { recomputing } from './recompute.js';
 export { compareState, loadState, readState, type LoadStateOptions, type StateDifference } from './state.js';
