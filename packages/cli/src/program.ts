@@ -110,6 +110,7 @@ export function program(): Command {
     .option('--steps <n>', 'sampling steps (default: 20; with --ckpt the reference’s)', count)
     .addOption(new Option('--solver <name>', 'solver (default: dpm; with --ckpt the reference’s)').choices(['dpm', 'ddim', 'ddpm', 'ode', 'sde', 'mar']))
     .option('--cfg <x>', 'strength of classifier-free guidance (default: 2.5; with --ckpt 4)', number)
+    .option('--step-cache <error>', 'leave out blocks on steps that hardly need them, up to this relative error, which is measured on one sample first, e.g. 0.05', number)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--out <path>', 'a .png for one picture, an .npz for evaluation, or a folder of PNGs', 'samples.png')
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).sampleJob(options, context)));

@@ -7,4 +7,6 @@ export { Module, moduleAt, replaceModule } from './module.js';
 export { packWeight, type PackedValues } from './pack.js';
 export { randomIntegers, randomNormal, randomUniform } from './random.js';
 export { recomputing } from './recompute.js';
+export { calibrateStepCache, type Around, type CalibrateStepCacheOptions, type StepCacheCalibration, type StepCacheTrial } from './calibrate-step-cache.js';
+export { StepCache, type HookedPass, type StepCacheOptions, type StepCacheReport, type StepSchedule } from './step-cache.js';
 export { compareState, loadState, readState, type LoadStateOptions, type StateDifference } from './state.js';

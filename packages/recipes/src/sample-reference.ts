@@ -1,8 +1,9 @@
 import { ArgumentError, type LongTaskOptions, type Rng } from '@tinyfusion/core';
-import { type Denoiser, GaussianDiffusion, type NoiseSource, type SamplingStep, Transport, classifierFreeGuidance, ddim, ddpm, dpmSolver, sampleOde, sampleSde, sampleToEnd } from '@tinyfusion/diffusion';
+import { type AsyncDenoiser, GaussianDiffusion, type NoiseSource, type SamplingStep, Transport, classifierFreeGuidance, ddim, ddpm, dpmSolver, sampleOde, sampleSde, sampleToEnd } from '@tinyfusion/diffusion';
 import { type DiT, MAR, SiT, sampleMAR } from '@tinyfusion/models';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Prunable } from './objective.js';
+import { type StepCaching, cachedPass, refuseStepCache } from './step-caching.js';
 
 /**
  * Draws latents with any model as its reference's `sample.py` does.
@@ -13,7 +14,7 @@ import type { Prunable } from './objective.js';
 /** Ways to sample, by family. */
 export type Solver = 'ddpm' | 'ddim' | 'dpm' | 'ode' | 'sde' | 'mar';
 
-export interface SampleReferenceOptions extends LongTaskOptions {
+export interface SampleReferenceOptions extends LongTaskOptions, StepCaching {
   /** Default: the reference's. DiT: `'ddpm'` (also `'ddim'`, `'dpm'`), SiT: `'ode'` (also `'sde'`), MAR: `'mar'`. */
   solver?: Solver;
   /** Default: the reference's, 250 for DDPM, 250 for the SDE, 50 for the ODE, 64 iterations of MAR; 20 for `'dpm'`. */
@@ -35,15 +36,16 @@ export async function sampleReference(model: Prunable, labels: readonly number[]
   const { numClasses } = model.config;
   for (const label of labels) if (!Number.isInteger(label) || label < 0 || label >= numClasses) throw new ArgumentError('labels', label, `integers from 0 to ${numClasses - 1}`);
   const report = (step: number, total: number): void => options.onProgress?.({ task: 'sample', step, total, unit: 'step' });
+  if (model instanceof MAR || (model instanceof SiT && (options.solver ?? 'ode') === 'ode')) refuseStepCache(options);
   if (model instanceof MAR) return mar(model, labels, options, report);
   return model instanceof SiT ? sit(model, labels, options, report) : dit(model, labels, options, report);
 }
 
 type Report = (step: number, total: number) => void;
 
-function dit(model: DiT, labels: readonly number[], { solver = 'ddpm', steps = solver === 'dpm' ? 20 : 250, guidance = 4, rng, onStep, signal }: SampleReferenceOptions, report: Report): Promise<tf.Tensor4D> {
+function dit(model: DiT, labels: readonly number[], { solver = 'ddpm', steps = solver === 'dpm' ? 20 : 250, guidance = 4, rng, onStep, signal, ...caching }: SampleReferenceOptions, report: Report): Promise<tf.Tensor4D> {
   if (solver !== 'ddpm' && solver !== 'ddim' && solver !== 'dpm') throw new ArgumentError('solver', solver, "'ddpm', 'ddim' or 'dpm' for a DiT");
-  return inBatch(model, labels, guidance, rng, (denoiser, noise, noiseSource) => {
+  return inBatch(model, labels, guidance, rng, caching, (denoiser, noise, noiseSource) => {
     const diffusion = new GaussianDiffusion(solver === 'dpm' ? {} : { respacing: solver === 'ddim' ? `ddim${steps}` : String(steps) });
     const shared = { noise, noiseSource, signal };
     const run = solver === 'dpm' ? dpmSolver(diffusion, denoiser, { ...shared, steps }) : solver === 'ddim' ? ddim(diffusion, denoiser, shared) : ddpm(diffusion, denoiser, shared);
@@ -54,10 +56,10 @@ function dit(model: DiT, labels: readonly number[], { solver = 'ddpm', steps = s
   });
 }
 
-function sit(model: SiT, labels: readonly number[], { solver = 'ode', steps = solver === 'sde' ? 250 : 50, guidance = 4, rng, signal }: SampleReferenceOptions, report: Report): Promise<tf.Tensor4D> {
+function sit(model: SiT, labels: readonly number[], { solver = 'ode', steps = solver === 'sde' ? 250 : 50, guidance = 4, rng, signal, ...caching }: SampleReferenceOptions, report: Report): Promise<tf.Tensor4D> {
   if (solver !== 'ode' && solver !== 'sde') throw new ArgumentError('solver', solver, "'ode' or 'sde' for a SiT");
   const transport = new Transport();
-  return inBatch(model, labels, guidance, rng, (denoiser, noise, noiseSource) => {
+  return inBatch(model, labels, guidance, rng, caching, (denoiser, noise, noiseSource) => {
     const run = solver === 'ode' ? sampleOde(transport, denoiser, { noise, method: 'dopri5', steps, signal }) : sampleSde(transport, denoiser, { noise, noiseSource, steps, signal });
     return sampleToEnd(run, ({ step, total }) => report(step, total));
   });
@@ -69,15 +71,16 @@ async function mar(model: MAR, labels: readonly number[], { solver = 'mar', step
 }
 
 /** Samples with classes and guidance closed over, and everything freed after. */
-async function inBatch(model: DiT, labels: readonly number[], guidance: number, rng: Rng, sample: (denoiser: Denoiser, noise: tf.Tensor4D, noiseSource: NoiseSource) => Promise<tf.Tensor>): Promise<tf.Tensor4D> {
+async function inBatch(model: DiT, labels: readonly number[], guidance: number, rng: Rng, caching: StepCaching, sample: (denoiser: AsyncDenoiser, noise: tf.Tensor4D, noiseSource: NoiseSource) => Promise<tf.Tensor>): Promise<tf.Tensor4D> {
   const { inputSize: side, inChannels } = model.config;
   const guided = guidance !== 1;
   const y = tf.tensor1d(guided ? [...labels, ...labels.map(() => model.nullClass)] : [...labels], 'int32');
-  const run: Denoiser = (x, t) => model.forward(x as tf.Tensor4D, t, y);
+  const { pass: run, dispose } = cachedPass((x, t, hook) => model.forward(x as tf.Tensor4D, t, y, { hook }), caching);
   const noise = torchLayout(rng, [labels.length, side, side, inChannels], 1);
   try {
     return (await sample(guided ? classifierFreeGuidance(run, { scale: guidance }) : run, noise, (shape) => torchLayout(rng, shape, guided ? 2 : 1))) as tf.Tensor4D;
   } finally {
+    dispose();
     tf.dispose([noise, y]);
   }
 }

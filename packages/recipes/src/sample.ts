@@ -1,11 +1,12 @@
 import { ArgumentError, type LongTaskOptions, concatenate, createRng, throwIfCancelled } from '@tinyfusion/core';
-import { type Denoiser, GaussianDiffusion, type SamplingStep, classifierFreeGuidance, ddim, ddpm, dpmSolver, sampleToEnd } from '@tinyfusion/diffusion';
+import { GaussianDiffusion, type SamplingStep, classifierFreeGuidance, ddim, ddpm, dpmSolver, sampleToEnd } from '@tinyfusion/diffusion';
 import type { AutoencoderKL, DiT } from '@tinyfusion/models';
 import type { BlockHook } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
+import { type StepCaching, cachedPass } from './step-caching.js';
 
 /** How samples are drawn. */
-export interface SampleOptions extends LongTaskOptions {
+export interface SampleOptions extends LongTaskOptions, StepCaching {
   /** Default `'dpm'`: DPM-Solver++(2M), good from ten steps on. `'ddpm'` is the paper's. */
   solver?: 'dpm' | 'ddim' | 'ddpm';
   /** Default 20 (paper: 250 with DDPM). */
@@ -29,7 +30,7 @@ export interface SampleOptions extends LongTaskOptions {
  * @yields batches of images in [-1, 1], `[n, H, W, C]` of the autoencoder's size, which belong to the caller
  */
 export async function* sampleImages(dit: DiT, vae: AutoencoderKL, labels: ArrayLike<number>, options: SampleOptions): AsyncGenerator<tf.Tensor4D, void, void> {
-  const { solver = 'dpm', steps = 20, guidance = 1.5, guidedChannels = 'all', batchSize = 64, seed, branchHook, onStep, signal, onProgress } = options;
+  const { solver = 'dpm', steps = 20, guidance = 1.5, guidedChannels = 'all', batchSize = 64, seed, branchHook, onStep, signal, onProgress, ...caching } = options;
   const { inputSize: side, inChannels, numClasses } = dit.config;
   const wrong = Array.from(labels).find((l) => !Number.isInteger(l) || l < 0 || l >= numClasses);
   if (wrong !== undefined) throw new ArgumentError('labels', wrong, `integers from 0 to ${numClasses - 1}`);
@@ -43,7 +44,8 @@ export async function* sampleImages(dit: DiT, vae: AutoencoderKL, labels: ArrayL
     const noise = tf.tensor4d(concatenate(Array.from({ length: n }, (_, i) => rng.split(at + i).normal(side * side * inChannels))), [n, side, side, inChannels]);
     const conditioned = tf.tensor1d(own, 'int32');
     const doubled = guidance === 1 ? undefined : tf.tensor1d([...own, ...own.map(() => dit.nullClass)], 'int32');
-    const denoiser: Denoiser = doubled === undefined ? (x, t) => dit.forward(x as tf.Tensor4D, t, conditioned, { branchHook }) : classifierFreeGuidance((x, t) => dit.forward(x as tf.Tensor4D, t, doubled, { branchHook }), { scale: guidance, channels: guidedChannels });
+    const { pass, dispose } = cachedPass((x, t, hook) => dit.forward(x as tf.Tensor4D, t, doubled ?? conditioned, { hook, branchHook }), caching);
+    const denoiser = doubled === undefined ? pass : classifierFreeGuidance(pass, { scale: guidance, channels: guidedChannels });
     const shared = { noise, rng: rng.split(`steps ${at}`), signal };
     const run = solver === 'dpm' ? dpmSolver(diffusion, denoiser, { ...shared, steps, spacing: 'time' }) : solver === 'ddim' ? ddim(diffusion, denoiser, shared) : ddpm(diffusion, denoiser, shared);
     try {
@@ -53,6 +55,7 @@ export async function* sampleImages(dit: DiT, vae: AutoencoderKL, labels: ArrayL
       onProgress?.({ task: 'sample', step: at + n, total: labels.length, unit: 'image' });
       yield images;
     } finally {
+      dispose();
       tf.dispose([noise, conditioned, ...(doubled === undefined ? [] : [doubled])]);
     }
   }

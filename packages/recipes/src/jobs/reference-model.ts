@@ -4,6 +4,7 @@ import { weightsOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { breathe } from '../loop.js';
 import { type SampleReferenceOptions, type Solver, sampleReference } from '../sample-reference.js';
+import { findStepSchedule, toldCalibration } from '../step-caching.js';
 import { rebuilt } from './rebuilt.js';
 import { openWeights } from './weights-file.js';
 
@@ -28,6 +29,8 @@ export interface DrawOptions extends LongTaskOptions, Pick<SampleReferenceOption
   cfg?: number;
   /** Images at once. */
   batch: number;
+  /** The largest relative error that leaving out blocks may bring; what was found is printed. Default: no block is left out. */
+  stepCache?: number;
 }
 
 /** A published model with its autoencoder. */
@@ -55,11 +58,15 @@ export async function openReferenceModel({ model: name, ckpt, weights, vae: vaeF
   const { inChannels, numClasses, inputSize } = model.config;
   if (vae.config.latentChannels !== inChannels) throw new ArgumentError('--vae', file, `an autoencoder of ${inChannels} latent channels; this one has ${vae.config.latentChannels}`);
 
-  async function* draw(labels: readonly number[], { rng: stream = 'torch-cuda', seed, steps, solver, cfg, batch, onStep, signal, onProgress }: DrawOptions): AsyncGenerator<tf.Tensor4D, void, void> {
+  async function* draw(labels: readonly number[], { rng: stream = 'torch-cuda', seed, steps, solver, cfg, batch, stepCache, onStep, signal, onProgress }: DrawOptions): AsyncGenerator<tf.Tensor4D, void, void> {
     const rng = streams[stream](seed);
     const options = { ...(solver === undefined ? {} : { solver }), ...(steps === undefined ? {} : { steps }), ...(cfg === undefined ? {} : { guidance: cfg }), ...(onStep === undefined ? {} : { onStep }), signal, onProgress };
+    const { onStep: _, ...quiet } = options;
+    const found = stepCache === undefined ? undefined : await findStepSchedule((caching) => sampleReference(model, labels.slice(0, 1), { ...quiet, ...caching, onProgress: undefined, rng: streams[stream](seed) }), { error: stepCache, signal, onProgress });
+    if (found !== undefined) console.log(toldCalibration(found, stepCache!));
+    const caching = found?.chosen === undefined ? {} : { schedule: found.chosen.schedule };
     for (let at = 0; at < labels.length; at += batch) {
-      const latents = await sampleReference(model, labels.slice(at, at + batch), { ...options, rng });
+      const latents = await sampleReference(model, labels.slice(at, at + batch), { ...options, ...caching, rng });
       try {
         for (let i = 0; i < latents.shape[0]; i++) {
           throwIfCancelled(signal, 'decode');

@@ -9,6 +9,7 @@ import { cropCentre } from '../images.js';
 import { gridPng } from '../png.js';
 import type { Solver } from '../sample-reference.js';
 import { sampleImages } from '../sample.js';
+import { findStepSchedule, toldCalibration } from '../step-caching.js';
 import { type JobContext, loadModel, write } from './context.js';
 import { openReferenceModel } from './reference-model.js';
 import { openWeights } from './weights-file.js';
@@ -36,6 +37,8 @@ export interface SampleJob {
   steps?: number;
   solver?: Solver;
   cfg?: number;
+  /** The largest relative error that leaving out blocks on some steps may bring. Default: none is left out. */
+  stepCache?: number;
   seed: number;
   /** A `.png` for one picture, an `.npz` for evaluation, else a folder of PNGs. */
   out: string;
@@ -52,10 +55,13 @@ export async function sampleJob(job: SampleJob, context: JobContext): Promise<vo
   const { numClasses } = model.config;
   const named = job.classes?.map((text) => labelOf(text, numClasses));
   const labels = labelsFor(job, named ?? Array.from({ length: 2 * numClasses }, (_, i) => i % numClasses), numClasses);
+  const options = { steps: job.steps ?? 20, solver: job.solver ?? 'dpm', guidance: job.cfg ?? 2.5, seed: job.seed, batchSize: job.batch ?? 32, ...context } as const;
+  const found = job.stepCache === undefined ? undefined : await findStepSchedule((caching) => firstOf(sampleImages(model, vae, labels.slice(0, 1), { ...options, ...caching, onProgress: undefined })), { error: job.stepCache, ...context });
+  if (found !== undefined) console.log(toldCalibration(found, job.stepCache!));
   const sink = sinkFor(job.out, { columns: Math.min(10, labels.length) });
   try {
     let at = 0;
-    for await (const images of sampleImages(model, vae, labels, { steps: job.steps ?? 20, solver: job.solver ?? 'dpm', guidance: job.cfg ?? 2.5, seed: job.seed, batchSize: job.batch ?? 32, ...context })) {
+    for await (const images of sampleImages(model, vae, labels, { ...options, ...(found?.chosen === undefined ? {} : { schedule: found.chosen.schedule }) })) {
       const shown = cropCentre(images, 28);
       await sink.add(shown, labels.slice(at, (at += images.shape[0])));
       tf.dispose([images, shown]);
@@ -143,6 +149,11 @@ function labelOf(text: string, numClasses: number): number {
   const label = numClasses === imagenetClasses.length ? imagenetLabel(text) : Number(text);
   if (!Number.isInteger(label) || label < 0 || label >= numClasses) throw new ArgumentError('labels', Number.isNaN(label) ? text : label, `integers from 0 to ${numClasses - 1}`);
   return label;
+}
+
+async function firstOf<T>(items: AsyncIterable<T>): Promise<T> {
+  for await (const item of items) return item;
+  throw new ArgumentError('sample', 'no image', 'one at least');
 }
 
 /** The classes of all images: those named in turn, or random ones of a stream of their own. */
