@@ -1,3 +1,4 @@
+import { ArgumentError } from '@tinyfusion/core';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { runJob } from './run.js';
 
@@ -199,11 +200,20 @@ export function program(): Command {
     .action((name: string | undefined, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).studyJob(name, options, context)));
 
   job(main, 'train', 'train the embedded models again: autoencoder, feature network, teacher')
-    .requiredOption('--data <folder>', 'folder of IDX files, e.g. that of Debian’s dataset-fashion-mnist')
-    .option('--out <folder>', 'where the three checkpoints go', 'runs/embedded')
+    .option('--data <folder>', 'folder of IDX files, e.g. that of Debian’s dataset-fashion-mnist (default with --family: the embedded images)')
+    .addOption(new Option('--family <name>', 'train a small teacher of this family alone, on latents of the embedded autoencoder').choices(['DiT', 'SiT', 'MAR']))
+    .option('--out <folder>', 'where checkpoints go', 'runs/embedded')
     .option('--steps <n>', 'steps of the teacher', count, 8500)
+    .option('--seed <n>', 'with --family: random seed', seed, 0)
     .option('--fast', 'a few steps of everything, to see that it works')
-    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).trainJob(options, context)));
+    .action((options) =>
+      runJob(options, async (context) => {
+        const { trainJob, trainTeacherJob } = await import('@tinyfusion/recipes/node');
+        if (options.family !== undefined) return trainTeacherJob(options, context);
+        if (options.data === undefined) throw new ArgumentError('--data', undefined, 'a folder of IDX files (or --family, which needs none)');
+        return trainJob(options, context);
+      }),
+    );
 
   return main;
 }

@@ -15,7 +15,7 @@ export { sampleReference, type SampleReferenceOptions, type Solver } from './sam
 export { sampleImages, type SampleOptions } from './sample.js';
 export { captureOverStacks, depthOf, gatesOverStacks, keptByStack, stacksOf, type Stack } from './stacks.js';
 export { findStepSchedule, type FindStepScheduleOptions, type StepCaching } from './step-caching.js';
-export { fashionTeacher, train, type TrainOptions } from './train.js';
+export { fashionMar, fashionTeacher, train, type Families, type TrainOptions } from './train.js';
 export { fashionAutoencoder, refineDecoder, trainAutoencoder, type RefineDecoderOptions, type TrainAutoencoderOptions } from './train-autoencoder.js';
 export { classifierAccuracy, fashionClassifier, trainClassifier, type TrainClassifierOptions } from './train-classifier.js';
 export { renderReport, type Report, type ReportRow, type SampleStrip } from './report/html.js';

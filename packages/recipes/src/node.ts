@@ -15,5 +15,6 @@ export { sampleJob, type SampleJob } from './jobs/sample.js';
 export { studyJob, type StudyJob } from './jobs/study.js';
 export { statsJob, type StatsJob } from './jobs/stats.js';
 export { folderSource, type FolderSourceOptions } from './folder-source.js';
+export { trainTeacherJob, type TrainTeacherJob } from './jobs/train-teacher.js';
 export { trainJob, type TrainJob } from './jobs/train.js';
 export { fastSizes, quickstart, quickstartSizes, type QuickstartOptions, type QuickstartResult, type QuickstartSizes } from './quickstart.js';
