@@ -12,7 +12,7 @@ export function formulaState(shapes: Record<string, readonly number[]>, gain: nu
 }
 
 /** One tensor's values in C order. */
-export function formulaTensor(name: string, shape: readonly number[], gain: number): Float32Array<ArrayBuffer> {
+function formulaTensor(name: string, shape: readonly number[], gain: number): Float32Array<ArrayBuffer> {
   const uniform = mulberry32(fnv1a(name));
   const out = new Float32Array(shape.reduce((a, b) => a * b, 1));
   const fanIn = shape.slice(1).reduce((a, b) => a * b, 1);

@@ -61,7 +61,7 @@ export async function runJob({ backend, debug = false }: JobOptions, job: (conte
 }
 
 /** One line about an error; the stack as well where it is asked for. */
-export function report(error: unknown, debug: boolean): void {
+function report(error: unknown, debug: boolean): void {
   if (debug) console.error(error);
   else if (TinyFusionError.isInstance(error)) console.error(`error: ${error.message}`);
   else console.error(`error: ${error instanceof Error ? error.message.split('\n')[0] : String(error)} (run again with --debug for the stack)`);

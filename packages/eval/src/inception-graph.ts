@@ -50,7 +50,7 @@ const LARGEST = 2 ** 27;
  * `conv`, the longer ones and the pooled one are towers in order, and convolutions are counted from nothing: `conv`,
  * `conv_1`.
  */
-export function tensorflowNames(shapes: ReadonlyMap<string, readonly number[]>): [name: string, node: string][] {
+function tensorflowNames(shapes: ReadonlyMap<string, readonly number[]>): [name: string, node: string][] {
   const convolutions = [...shapes.keys()].flatMap((key) => (key.endsWith('.conv.weight') ? [key.slice(0, -'.conv.weight'.length)] : []));
   const blocks = [...new Set(convolutions.flatMap((name) => (name.includes('.') ? [name.split('.')[0]!] : [])))];
   const towers = new Map<string, string[]>();

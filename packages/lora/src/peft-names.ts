@@ -5,7 +5,7 @@ import type { StateDict, TensorRecord } from '@tinyfusion/weights';
 export const PEFT_PREFIX = 'base_model.model.';
 
 /** The path of the layer and the tensor's own name, or nothing where it is no tensor of a linear layer's adapter. */
-export function adapterTensor(name: string): { path: string; tensor: string } | undefined {
+function adapterTensor(name: string): { path: string; tensor: string } | undefined {
   const match = /^(.+)\.(lora_A\.weight|lora_B\.weight|lora_magnitude_vector)$/.exec(name);
   return match === null ? undefined : { path: match[1]!, tensor: match[2]! };
 }

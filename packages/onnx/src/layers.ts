@@ -32,7 +32,7 @@ export function embedding(g: GraphBuilder, layer: Embedding, y: Value): Value {
 }
 
 /** What statistics and softmax are computed in, whatever the graph's type. */
-export function inFloat32(g: GraphBuilder, x: Value, compute: (x: Value) => Value): Value {
+function inFloat32(g: GraphBuilder, x: Value, compute: (x: Value) => Value): Value {
   return fromFloat32(g, compute(g.dtype === 'F32' ? x : g.node('Cast', [x], { to: 1 })));
 }
 

@@ -53,7 +53,7 @@ export function drawnSource(name: string, count: number, side: number, draw: () 
  * Bytes that come in any parts, in parts of `length`, the last one shorter.
  * @yields parts that are the receiver's
  */
-export async function* regrouped(parts: AsyncIterable<Uint8Array>, length: number, unit: number): AsyncGenerator<Uint8Array, void, void> {
+async function* regrouped(parts: AsyncIterable<Uint8Array>, length: number, unit: number): AsyncGenerator<Uint8Array, void, void> {
   let group = new Uint8Array(length);
   let filled = 0;
   for await (const part of parts) {

@@ -60,7 +60,7 @@ function decideRelaxed(group: RelaxedGroup, logits: readonly number[]): GroupDec
 }
 
 /** exp(x) / Σ exp(x). */
-export function softmax(logits: readonly number[]): number[] {
+function softmax(logits: readonly number[]): number[] {
   const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
   const weights = logits.map((l) => Math.exp(l - most));
   const total = weights.reduce((a, b) => a + b, 0);

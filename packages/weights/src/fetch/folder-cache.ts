@@ -8,7 +8,7 @@ import { pipeline } from 'node:stream/promises';
 import type { FileCache, PartialFile, PartialNote } from './file-cache.js';
 
 /** Where fetched files are kept: `TINYFUSION_CACHE`, else the platform's folder for caches. */
-export function defaultCacheFolder(): string {
+function defaultCacheFolder(): string {
   const { env, platform } = process;
   if (env['TINYFUSION_CACHE'] !== undefined && env['TINYFUSION_CACHE'] !== '') return env['TINYFUSION_CACHE'];
   if (platform === 'darwin') return join(homedir(), 'Library', 'Caches', 'tinyfusion');
