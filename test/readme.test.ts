@@ -1,58 +1,41 @@
-// The first program of every README and guide, and every example, runs as it stands, on the sources.
-import { execFile } from 'node:child_process';
-import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
-import { build } from 'esbuild';
+// Every program of every README and guide runs as it stands, on the sources; what a page includes or links is there.
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { root, runProgram } from './run-program.js';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const here = fileURLToPath(new URL('.', import.meta.url));
-const cache = `${here}node_modules/.cache/readme`;
+const read = (path: string): string => readFileSync(join(root, path), 'utf8');
+const names = (folder: string): string[] => readdirSync(join(root, folder)).toSorted();
+const guides = [...names('docs').filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`), ...names('docs/guide').filter((name) => name.endsWith('.md')).map((name) => `docs/guide/${name}`)];
+const packages = names('packages').map((name) => `packages/${name}/README.md`).filter((path) => existsSync(join(root, path)));
+const pages = ['README.md', 'CONTRIBUTING.md', 'examples/README.md', ...guides, ...packages];
 
-function firstProgram(readme: string): string {
-  const code = /```ts\n([\s\S]*?)```/.exec(readmeOf(readme))?.[1];
-  if (code === undefined) throw new Error(`${readme} has no program in TypeScript`);
-  return code;
-}
+describe('programs in READMEs and guides', () => {
+  const programs = pages.flatMap((path) => Array.from(read(path).matchAll(/^```ts\n([\s\S]*?)^```/gm), ([, code], i) => [`${path} ${i + 1}`, code!] as const));
 
-const readmeOf = (path: string): string => readFileSync(`${root}${path}`, 'utf8');
-
-/** Bundles a program with our sources and runs it; the output. */
-async function run(name: string, contents: string, args: string[] = []): Promise<string> {
-  mkdirSync(cache, { recursive: true });
-  const outfile = `${cache}/${name.replaceAll('/', '-')}.mjs`;
-  await build({
-    stdin: { contents, resolveDir: here, loader: 'ts' },
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'node20',
-    conditions: ['@tinyfusion/source'],
-    external: ['@tensorflow/*', 'webgpu', 'onnxruntime-node', '@huggingface/hub', 'sharp'],
-    // CommonJS libraries in an ES module ask for require; assets are found from where the source of their package lies
-    banner: { js: `import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);` },
-    define: { 'import.meta.url': JSON.stringify(`file://${root}packages/fashion-mnist/src/assets.ts`) },
-    outfile,
-    logLevel: 'silent',
+  it('every package has one', () => {
+    for (const path of packages) expect(programs.some(([name]) => name.startsWith(path)), path).toBe(true);
   });
-  const { stdout } = await promisify(execFile)(process.execPath, [outfile, ...args], { timeout: 100_000, cwd: cache });
-  return stdout.trim();
-}
 
-describe('programs in READMEs', () => {
-  const readmes = ['README.md', 'docs/guide/models.md', 'docs/guide/processes.md', 'docs/guide/checkpoints.md', 'docs/guide/evaluating.md', ...readdirSync(`${root}packages`).map((name) => `packages/${name}/README.md`)];
-  it.each(readmes)(
-    '%s',
-    async (readme) => expect(await run(readme, firstProgram(readme))).not.toBe(''),
-    120_000,
-  );
+  it.each(programs)('%s', async (name, code) => expect(await runProgram(name, code)).not.toBe(''), 120_000);
 });
 
-describe('examples', () => {
-  it.each([
-    ['prune.ts', '2', /kept layers \d+( \d+){5} → shallow\.safetensors/],
-    ['own-model.ts', '3', /kept \d \d \d → 3 blocks/],
-    ['sample-with-preview.ts', '0', /10\/10: the model expects/],
-  ])('%s', async (name, argument, expected) => expect(await run(`examples/${name}`, readmeOf(`examples/${name}`), [argument])).toMatch(expected), 120_000);
+describe('pages', () => {
+  it.each(pages)('%s leads to what is there', (path) => {
+    const text = read(path).replaceAll(/^```[\s\S]*?^```|`[^`]*`/gm, '');
+    const links = Array.from(text.matchAll(/\]\(([^)#\s]+)[^)]*\)/g), ([, to]) => to!).filter((to) => !/^(https?:|mailto:|\/)/.test(to) && !to.includes('/api/') && !to.startsWith('api/'));
+    expect(links.filter((to) => !existsSync(join(root, dirname(path), to)))).toEqual([]);
+  });
+
+  it.each(guides)('%s shows code that is tested', (path) => {
+    const text = read(path);
+    // a snippet that is not found would be shown as the words "Code snippet path not found"
+    for (const [, from, region] of text.matchAll(/^<<< ([^#{\s]+)(?:#([\w-]+))?/gm)) {
+      const file = join(root, dirname(path), from!);
+      expect(existsSync(file), from).toBe(true);
+      if (region !== undefined) expect(readFileSync(file, 'utf8'), `${from}#${region}`).toContain(`#region ${region}`);
+    }
+    // programs are ts and run above, or are included; nothing else claims to be one
+    expect(text.match(/^```(?:tsx?|js|javascript|typescript|mjs)\b.*$/gm)?.filter((fence) => fence !== '```ts') ?? []).toEqual([]);
+  });
 });
