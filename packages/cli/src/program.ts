@@ -192,6 +192,7 @@ export function program(): Command {
   job(main, 'study', 'an experiment of the paper on the embedded teacher; without a name, which there are')
     .argument('[name]', 'methods, masks, patterns, recovery, teachers, speed, dynamics, activations, learning-rates')
     .option('--fast', 'a few steps of everything, to see that it works')
+    .addOption(new Option('--family <name>', 'whose embedded teacher (default: DiT); methods alone for the others').choices(['DiT', 'SiT', 'MAR']))
     .option('--seeds <list>', 'seeds (default: 0,1,2)', layers)
     .option('--mask-steps <n>', 'steps of mask learning (default: 600)', count)
     .option('--recovery-steps <n>', 'steps of recovery (default: 400)', count)

@@ -5,6 +5,8 @@ const urls = {
   'train.bin.gz': () => new URL('../assets/train.bin.gz', import.meta.url),
   'test.bin.gz': () => new URL('../assets/test.bin.gz', import.meta.url),
   'teacher.safetensors': () => new URL('../assets/teacher.safetensors', import.meta.url),
+  'sit.safetensors': () => new URL('../assets/sit.safetensors', import.meta.url),
+  'mar.safetensors': () => new URL('../assets/mar.safetensors', import.meta.url),
   'autoencoder.safetensors': () => new URL('../assets/autoencoder.safetensors', import.meta.url),
   'features.safetensors': () => new URL('../assets/features.safetensors', import.meta.url),
 } as const;

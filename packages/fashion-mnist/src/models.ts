@@ -1,8 +1,16 @@
 import { type StateDict, parseSafetensors } from '@tinyfusion/weights';
-import { loadAsset } from './assets.js';
+import { type AssetName, loadAsset } from './assets.js';
 
-/** The embedded teacher: a 12-layer class-conditional DiT on 8×8×4 latents; see the package's MODEL_CARD.md. */
-export const loadTeacher = (): Promise<StateDict> => load('teacher.safetensors');
+/** Families of which there is an embedded teacher. */
+export type TeacherFamily = 'DiT' | 'SiT' | 'MAR';
+
+const teachers = { DiT: 'teacher.safetensors', SiT: 'sit.safetensors', MAR: 'mar.safetensors' } as const;
+
+/**
+ * An embedded teacher on 8×8×4 latents: a DiT or a SiT of 12 blocks, or a MAR of 6 + 6; see the package's MODEL_CARD.md.
+ * @param family default `'DiT'`
+ */
+export const loadTeacher = (family: TeacherFamily = 'DiT'): Promise<StateDict> => load(teachers[family]);
 
 /** The autoencoder of its latents. */
 export const loadAutoencoder = (): Promise<StateDict> => load('autoencoder.safetensors');
@@ -10,6 +18,6 @@ export const loadAutoencoder = (): Promise<StateDict> => load('autoencoder.safet
 /** The classifier whose features measure its samples. */
 export const loadFeatureNetwork = (): Promise<StateDict> => load('features.safetensors');
 
-async function load(name: 'teacher.safetensors' | 'autoencoder.safetensors' | 'features.safetensors'): Promise<StateDict> {
+async function load(name: AssetName): Promise<StateDict> {
   return parseSafetensors(await loadAsset(name), name);
 }

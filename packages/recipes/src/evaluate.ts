@@ -1,9 +1,10 @@
 import type { LongTaskOptions } from '@tinyfusion/core';
 import { type ImageDataset, paddedImages } from '@tinyfusion/data';
 import { type Evaluation, type ExtractedFeatures, type FeatureNetwork, evaluate, extractFeatures } from '@tinyfusion/eval';
-import type { AutoencoderKL, DiT } from '@tinyfusion/models';
+import type { AutoencoderKL } from '@tinyfusion/models';
 import * as tf from '@tensorflow/tfjs-core';
 import { cropCentre } from './images.js';
+import type { Prunable } from './objective.js';
 import { type SampleOptions, sampleImages } from './sample.js';
 
 /** Features of the first `count` images of a data set, at their own size. */
@@ -32,11 +33,11 @@ export interface EvaluateModelOptions extends SampleOptions {
 }
 
 /** Draws samples with classes in turn and compares them with real features. */
-export async function evaluateModel(dit: DiT, vae: AutoencoderKL, network: FeatureNetwork, real: ExtractedFeatures, { count, ...options }: EvaluateModelOptions): Promise<ModelEvaluation> {
-  const labels = Int32Array.from({ length: count }, (_, i) => i % dit.config.numClasses);
+export async function evaluateModel(model: Prunable, vae: AutoencoderKL, network: FeatureNetwork, real: ExtractedFeatures, { count, ...options }: EvaluateModelOptions): Promise<ModelEvaluation> {
+  const labels = Int32Array.from({ length: count }, (_, i) => i % model.config.numClasses);
   let seconds = 0;
   async function* cropped(): AsyncGenerator<tf.Tensor4D> {
-    const run = sampleImages(dit, vae, labels, options);
+    const run = sampleImages(model, vae, labels, options);
     for (;;) {
       const from = performance.now();
       const { value: images } = await run.next();

@@ -1,6 +1,6 @@
-import { type LongTaskOptions, createRng, throwIfCancelled } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions, createRng, throwIfCancelled } from '@tinyfusion/core';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
-import { type DiT, withDepths } from '@tinyfusion/models';
+import { DiT, MAR, SiT, withDepths } from '@tinyfusion/models';
 import { loadState, randomNormal, readState } from '@tinyfusion/nn';
 import { BlockError, BlockInfluence, BlockSimilarity, chooseIntervals, leastRedundant, pruneState, sensitivities, taylorImportance } from '@tinyfusion/pruning';
 import { type StateDict, stateDictOf } from '@tinyfusion/weights';
@@ -8,7 +8,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { LatentBatch, LatentDataset } from './latents.js';
 import { breathe } from './loop.js';
 import { type Prunable, type TrainingDraw, objectiveOf } from './objective.js';
-import { keptByStack } from './stacks.js';
+import { blocksOf, depthOf, keptByStack, overAllStacks } from './stacks.js';
 
 /** A new model with only the kept layers of the teacher, counted over all its stacks, with the teacher's weights. */
 export async function shallowCopy<M extends Prunable>(teacher: M, kept: readonly number[]): Promise<M> {
@@ -34,20 +34,22 @@ export interface ShortGptOptions extends LongTaskOptions {
 }
 
 /** ShortGPT's choice: keeps the blocks that change their input most, over latents at random timesteps. */
-export async function chooseByBlockInfluence(teacher: DiT, data: LatentDataset, { count, images = 128, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; similarities: number[] }> {
+export async function chooseByBlockInfluence(teacher: Prunable, data: LatentDataset, { count, images = 128, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; similarities: number[] }> {
   const batch = Math.min(16, images);
   const rng = createRng(seed);
   const diffusion = new GaussianDiffusion();
   const batches = data.batches(batch, rng.split('data'));
   const draws = rng.split('noise');
   const influence = new BlockInfluence();
+  const hook = overAllStacks(teacher, influence.hook);
   try {
     for (let seen = 0; seen < images; seen += batch) {
       throwIfCancelled(signal, 'block influence');
       tf.tidy(() => {
-        const { latents, labels } = batches.next();
+        const next = batches.next();
+        if (!isPlainDiT(teacher)) return void objectiveOf(teacher).draw(teacher, next, draws).forward(teacher, { hook });
         const t = draws.integers(0, diffusion.steps, batch);
-        teacher.forward(latents, tf.tensor1d(Float32Array.from(t)), labels, { hook: influence.hook });
+        teacher.forward(next.latents, tf.tensor1d(Float32Array.from(t)), next.labels, { hook });
       });
       influence.endBatch();
       onProgress?.({ task: 'block influence', step: Math.min(images, seen + batch), total: images, unit: 'image' });
@@ -61,12 +63,12 @@ export async function chooseByBlockInfluence(teacher: DiT, data: LatentDataset, 
 }
 
 /** Flux-Lite's choice: keeps the blocks that move their input most, over noisy latents as in training. */
-export async function chooseByBlockError(teacher: DiT, data: LatentDataset, { count, images = 128, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; errors: number[] }> {
+export async function chooseByBlockError(teacher: Prunable, data: LatentDataset, { count, images = 128, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; errors: number[] }> {
   const error = new BlockError();
   try {
     await overBatches(teacher, data, { images, seed }, (draw, seen) => {
       throwIfCancelled(signal, 'block error');
-      tf.tidy(() => void draw().forward(teacher, { hook: error.hook }));
+      tf.tidy(() => void draw().forward(teacher, { hook: overAllStacks(teacher, error.hook) }));
       error.endBatch();
       onProgress?.({ task: 'block error', step: seen, total: images, unit: 'image' });
     });
@@ -78,15 +80,15 @@ export async function chooseByBlockError(teacher: DiT, data: LatentDataset, { co
 }
 
 /** The sensitivity choice: keeps the blocks without which the training loss is highest, each left out alone. */
-export async function chooseBySensitivity(teacher: DiT, data: LatentDataset, { count, images = 128, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; losses: number[] }> {
+export async function chooseBySensitivity(teacher: Prunable, data: LatentDataset, { count, images = 128, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; losses: number[] }> {
   const losses = await sensitivities(
-    teacher.blocks.length,
+    depthOf(teacher),
     async (hook) => {
       let [sum, batches] = [0, 0];
       await overBatches(teacher, data, { images, seed }, async (draw) => {
         const loss = tf.tidy(() => {
           const drawn = draw();
-          return tf.mean(drawn.terms(drawn.forward(teacher, { hook })).loss) as tf.Scalar;
+          return tf.mean(drawn.terms(drawn.forward(teacher, { hook: overAllStacks(teacher, hook) })).loss) as tf.Scalar;
         });
         sum += (await loss.data())[0]!;
         batches += 1;
@@ -100,7 +102,7 @@ export async function chooseBySensitivity(teacher: DiT, data: LatentDataset, { c
 }
 
 /** Diff-Pruning's criterion for blocks: keeps those whose weights matter most to the loss, to first order, over timesteps. */
-export async function chooseByTaylor(teacher: DiT, data: LatentDataset, { count, images = 32, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; importance: number[] }> {
+export async function chooseByTaylor(teacher: Prunable, data: LatentDataset, { count, images = 32, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; importance: number[] }> {
   const rng = createRng(seed);
   const diffusion = new GaussianDiffusion();
   const { latents, labels } = data.batches(images, rng.split('data')).next();
@@ -108,8 +110,12 @@ export async function chooseByTaylor(teacher: DiT, data: LatentDataset, { count,
   const timesteps = 20; // evenly spread: every timestep of 1000 would tell little more
   try {
     const { importance } = await taylorImportance(
-      teacher.blocks,
+      blocksOf(teacher),
       (step) => {
+        if (!isPlainDiT(teacher)) {
+          const draw = objectiveOf(teacher).draw(teacher, { latents, labels }, rng.split(`step ${step}`));
+          return tf.mean(draw.terms(draw.forward(teacher)).loss) as tf.Scalar;
+        }
         const t = new Int32Array(images).fill(Math.round((step * (diffusion.steps - 1)) / (timesteps - 1)));
         return tf.mean(diffusion.trainingLosses((x, s) => teacher.forward(x as tf.Tensor4D, s, labels), latents, t, noise).loss) as tf.Scalar;
       },
@@ -121,8 +127,9 @@ export async function chooseByTaylor(teacher: DiT, data: LatentDataset, { count,
   }
 }
 
-/** The runs of blocks whose removal changes the representation least, by linear CKA between block boundaries. */
-export async function chooseByCka(teacher: DiT, data: LatentDataset, { count, images = 128, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; similarity: number[][] }> {
+/** The runs of blocks whose removal changes the representation least, by linear CKA between block boundaries. For models of one stack. */
+export async function chooseByCka(teacher: Prunable, data: LatentDataset, { count, images = 128, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; similarity: number[][] }> {
+  if (teacher instanceof MAR) throw new ArgumentError('chooseByCka: teacher', 'MAR', 'a model of one stack: the tokens of MAR’s decoder are others than those of its encoder');
   const measured = new BlockSimilarity();
   await overBatches(teacher, data, { images, seed }, async (draw, seen) => {
     throwIfCancelled(signal, 'CKA');
@@ -135,7 +142,7 @@ export async function chooseByCka(teacher: DiT, data: LatentDataset, { count, im
 }
 
 /** The same training draws for every run with the same seed, in batches of at most 16; `draw` is called once, in a tidy. */
-async function overBatches(model: DiT, data: LatentDataset, { images, seed }: { images: number; seed: number }, each: (draw: () => TrainingDraw<DiT>, seen: number) => void | Promise<void>): Promise<void> {
+async function overBatches(model: Prunable, data: LatentDataset, { images, seed }: { images: number; seed: number }, each: (draw: () => TrainingDraw<Prunable>, seen: number) => void | Promise<void>): Promise<void> {
   const size = Math.min(16, images);
   const rng = createRng(seed);
   const batches = data.batches(size, rng.split('data'));
@@ -151,3 +158,5 @@ async function overBatches(model: DiT, data: LatentDataset, { images, seed }: { 
     await breathe();
   }
 }
+
+const isPlainDiT = (model: Prunable): model is DiT => model instanceof DiT && !(model instanceof SiT);

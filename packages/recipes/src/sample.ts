@@ -1,15 +1,16 @@
 import { ArgumentError, type LongTaskOptions, concatenate, createRng, throwIfCancelled } from '@tinyfusion/core';
-import { GaussianDiffusion, type SamplingStep, classifierFreeGuidance, ddim, ddpm, dpmSolver, sampleToEnd } from '@tinyfusion/diffusion';
-import type { AutoencoderKL, DiT } from '@tinyfusion/models';
+import { type AsyncDenoiser, GaussianDiffusion, type SamplingStep, Transport, classifierFreeGuidance, ddim, ddpm, dpmSolver, sampleOde, sampleToEnd } from '@tinyfusion/diffusion';
+import { type AutoencoderKL, DiT, type MAR, SiT, sampleMAR } from '@tinyfusion/models';
 import type { BlockHook } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
+import type { Prunable } from './objective.js';
 import { type StepCaching, cachedPass } from './step-caching.js';
 
 /** How samples are drawn. */
 export interface SampleOptions extends LongTaskOptions, StepCaching {
-  /** Default `'dpm'`: DPM-Solver++(2M), good from ten steps on. `'ddpm'` is the paper's. */
+  /** Of a DiT. Default `'dpm'`: DPM-Solver++(2M), good from ten steps on. `'ddpm'` is the paper's. SiT is sampled by Heun's method, MAR by its own. */
   solver?: 'dpm' | 'ddim' | 'ddpm';
-  /** Default 20 (paper: 250 with DDPM). */
+  /** Default 20 (paper: 250 with DDPM). SiT: half as many steps of Heun's method; MAR: iterations, at most one a token. */
   steps?: number;
   /** Strength of classifier-free guidance. Default 1.5, the paper's for measuring; 1 is none. */
   guidance?: number;
@@ -29,9 +30,9 @@ export interface SampleOptions extends LongTaskOptions, StepCaching {
  * Draws samples, one a label.
  * @yields batches of images in [-1, 1], `[n, H, W, C]` of the autoencoder's size, which belong to the caller
  */
-export async function* sampleImages(dit: DiT, vae: AutoencoderKL, labels: ArrayLike<number>, options: SampleOptions): AsyncGenerator<tf.Tensor4D, void, void> {
+export async function* sampleImages(model: Prunable, vae: AutoencoderKL, labels: ArrayLike<number>, options: SampleOptions): AsyncGenerator<tf.Tensor4D, void, void> {
   const { solver = 'dpm', steps = 20, guidance = 1.5, guidedChannels = 'all', batchSize = 64, seed, branchHook, onStep, signal, onProgress, ...caching } = options;
-  const { inputSize: side, inChannels, numClasses } = dit.config;
+  const { inputSize: side, inChannels, numClasses } = model.config;
   const wrong = Array.from(labels).find((l) => !Number.isInteger(l) || l < 0 || l >= numClasses);
   if (wrong !== undefined) throw new ArgumentError('labels', wrong, `integers from 0 to ${numClasses - 1}`);
   if (!Number.isInteger(steps) || steps < 1 || steps > 1000) throw new ArgumentError('steps', steps, 'an integer from 1 to 1000');
@@ -42,21 +43,37 @@ export async function* sampleImages(dit: DiT, vae: AutoencoderKL, labels: ArrayL
     const n = Math.min(batchSize, labels.length - at);
     const own = Int32Array.from({ length: n }, (_, i) => labels[at + i]!);
     const noise = tf.tensor4d(concatenate(Array.from({ length: n }, (_, i) => rng.split(at + i).normal(side * side * inChannels))), [n, side, side, inChannels]);
-    const conditioned = tf.tensor1d(own, 'int32');
-    const doubled = guidance === 1 ? undefined : tf.tensor1d([...own, ...own.map(() => dit.nullClass)], 'int32');
-    const { pass, dispose } = cachedPass((x, t, hook) => dit.forward(x as tf.Tensor4D, t, doubled ?? conditioned, { hook, branchHook }), caching);
-    const denoiser = doubled === undefined ? pass : classifierFreeGuidance(pass, { scale: guidance, channels: guidedChannels });
-    const shared = { noise, rng: rng.split(`steps ${at}`), signal };
-    const run = solver === 'dpm' ? dpmSolver(diffusion, denoiser, { ...shared, steps, spacing: 'time' }) : solver === 'ddim' ? ddim(diffusion, denoiser, shared) : ddpm(diffusion, denoiser, shared);
+    const report = (step: SamplingStep): void => onStep?.(step, at / batchSize);
+    const passes = model instanceof DiT ? cachedPassOf(model, own, { guidance, guidedChannels, branchHook, caching }) : undefined;
     try {
-      const z = (await sampleToEnd(run, (step) => onStep?.(step, at / batchSize))) as tf.Tensor4D;
+      const shared = { noise, rng: rng.split(`steps ${at}`), signal };
+      let z: tf.Tensor4D;
+      if (passes === undefined) z = await sampleToEnd(sampleMAR(model as MAR, { labels: [...own], rng: shared.rng, iterations: Math.min(steps, (model as MAR).tokens), steps: '50', guidance, signal }));
+      else if (model instanceof SiT) z = (await sampleToEnd(sampleOde(new Transport(), passes.denoiser, { noise, method: 'heun2', steps: Math.max(1, Math.round(steps / 2)), signal }))) as tf.Tensor4D;
+      else {
+        const run = solver === 'dpm' ? dpmSolver(diffusion, passes.denoiser, { ...shared, steps, spacing: 'time' }) : solver === 'ddim' ? ddim(diffusion, passes.denoiser, shared) : ddpm(diffusion, passes.denoiser, shared);
+        z = (await sampleToEnd(run, report)) as tf.Tensor4D;
+      }
       const images = vae.fromLatents(z);
       z.dispose();
       onProgress?.({ task: 'sample', step: at + n, total: labels.length, unit: 'image' });
       yield images;
     } finally {
-      dispose();
-      tf.dispose([noise, conditioned, ...(doubled === undefined ? [] : [doubled])]);
+      passes?.dispose();
+      noise.dispose();
     }
   }
+}
+
+/** A guided denoiser of a model for some labels; `dispose` frees what it holds. */
+function cachedPassOf(model: DiT, labels: Int32Array, { guidance, guidedChannels, branchHook, caching }: { guidance: number; guidedChannels: number | 'all'; branchHook: BlockHook | undefined; caching: StepCaching }): { denoiser: AsyncDenoiser; dispose: () => void } {
+  const y = tf.tensor1d(guidance === 1 ? labels : [...labels, ...labels.map(() => model.nullClass)], 'int32');
+  const { pass, dispose } = cachedPass((x, t, hook) => model.forward(x as tf.Tensor4D, t, y, { hook, branchHook }), caching);
+  return {
+    denoiser: guidance === 1 ? pass : classifierFreeGuidance(pass, { scale: guidance, channels: guidedChannels }),
+    dispose: () => {
+      dispose();
+      y.dispose();
+    },
+  };
 }

@@ -1,4 +1,4 @@
-import { type BlockHook, captureFeatures, hooksByStack } from '@tinyfusion/nn';
+import { type BlockHook, type Module, captureFeatures, hooksByStack } from '@tinyfusion/nn';
 import { gateHook, skippingHook } from '@tinyfusion/sampler';
 import type * as tf from '@tensorflow/tfjs-core';
 import { MAR } from '@tinyfusion/models';
@@ -23,6 +23,15 @@ export function stacksOf(model: Prunable): Stack[] {
 
 /** Number of layers in all stacks. */
 export const depthOf = (model: Prunable): number => stacksOf(model).reduce((sum, { depth }) => sum + depth, 0);
+
+/** A hook for one stack of all layers, around a model that may have several: it sees each layer's index among all. */
+export function overAllStacks(model: Prunable, hook: BlockHook): BlockHook {
+  const depth = depthOf(model);
+  return hooksByStack(Object.fromEntries(stacksOf(model).map(({ name, start }) => [name, (site, x, run) => hook({ ...site, index: start + site.index, depth }, x, run)])));
+}
+
+/** The blocks of all stacks, in the order in which they run. */
+export const blocksOf = (model: Prunable): readonly Module[] => (model instanceof MAR ? [...model.encoder_blocks, ...model.decoder_blocks] : model.blocks);
 
 /** Applies one mask a layer. */
 export function gatesOverStacks(model: Prunable, masks: readonly tf.Tensor1D[]): BlockHook {

@@ -1,23 +1,28 @@
-import { CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
+import { ArgumentError, CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
 import { writeFileAtomic } from '@tinyfusion/weights/node';
 import { mkdir, readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { standaloneSvg } from '../report/svg.js';
+import type { TeacherFamily } from '@tinyfusion/fashion-mnist';
+import type { DiT } from '@tinyfusion/models';
+import type { Prunable } from '../objective.js';
 import { type StudySizes, type Workbench, openWorkbench } from './workbench.js';
 
 /** A row of a study; plain JSON. */
 export type StudyRow = Record<string, number | string | number[] | null>;
 
 /** An experiment of the paper at the size of the embedded teacher. One file each. */
-export interface Study {
+export interface Study<M extends Prunable = DiT> {
   name: string;
+  /** Families whose teacher it can be run on. Default: DiT alone. */
+  families?: readonly TeacherFamily[];
   /** What is asked. */
   title: string;
   /** What the paper found, with its numbers. */
   paper: string;
   /** Adds the rows that are not there yet. */
-  run(bench: Workbench, rows: StudyRows): Promise<void>;
+  run(bench: Workbench<M>, rows: StudyRows): Promise<void>;
   /** Columns of the table: a row's key, its title, and digits of numbers. */
   columns: readonly (readonly [key: string, title: string, digits?: number])[];
   /** Key by whose values rows are put together, over seeds. Default: none, every row is shown. */
@@ -47,22 +52,30 @@ export interface RunStudyOptions extends LongTaskOptions {
   sizes: StudySizes;
   out: string;
   command: string;
+  /** Whose teacher. Default `'DiT'`. */
+  family?: TeacherFamily;
 }
 
 /**
- * Runs a study, or goes on with it: `out/<name>.json` has its rows, `out/<name>.md` its table, `out/<name>-*.svg` its plots.
+ * Runs a study, or goes on with it: `out/<name>.json` has its rows, `out/<name>.md` its table, `out/<name>-*.svg` its plots; `<name>-sit` where the teacher is no DiT.
+ * What `out/<name>.discussion.md` says, which is written by hand, stands below the table.
  * @throws CheckpointError where `out` holds the study with other settings
  */
-export async function runStudy(study: Study, { sizes, out, command, ...context }: RunStudyOptions): Promise<void> {
+export async function runStudy(given: Study | Study<Prunable>, { sizes, out, command, family = 'DiT', ...context }: RunStudyOptions): Promise<void> {
+  const families: readonly TeacherFamily[] = given.families ?? ['DiT'];
+  if (!families.includes(family)) throw new ArgumentError('--family', family, `${families.join(' or ')} for the study ${given.name}`);
   await mkdir(out, { recursive: true });
-  const bench = await openWorkbench(sizes, context);
+  // the families were checked
+  const study = { ...(given as Study<Prunable>), name: family === 'DiT' ? given.name : `${given.name}-${family.toLowerCase()}` };
+  const bench = await openWorkbench(sizes, context, family);
   try {
     const path = join(out, `${study.name}.json`);
     const settings = JSON.stringify({ ...sizes, teacher: bench.sha256 });
     const stored = (await readStored(path, settings)) ?? { study: study.name, settings, command, machine: `${cpus().length} × ${cpus()[0]?.model ?? 'unknown CPU'}, Node ${process.versions.node}`, date: new Date().toISOString().slice(0, 10), rows: [] };
+    const discussion = (): Promise<string> => readFile(join(out, `${study.name}.discussion.md`), 'utf8').catch(() => '');
     const write = async (): Promise<void> => {
       await writeFileAtomic(path, JSON.stringify(stored, null, 1));
-      await writeFileAtomic(join(out, `${study.name}.md`), page(study, stored, sizes));
+      await writeFileAtomic(join(out, `${study.name}.md`), page(study, stored, sizes, family, await discussion()));
       for (const [name, svg] of Object.entries(study.plots?.(stored.rows) ?? {})) await writeFileAtomic(join(out, `${study.name}-${name}.svg`), standaloneSvg(svg));
     };
     await write();
@@ -79,7 +92,7 @@ export async function runStudy(study: Study, { sizes, out, command, ...context }
       },
     });
     await write();
-    console.log(page(study, stored, sizes));
+    console.log(page(study, stored, sizes, family, await discussion()));
   } finally {
     bench.dispose();
   }
@@ -99,19 +112,20 @@ async function readStored(path: string, settings: string): Promise<Stored | unde
 
 const line = (cells: readonly (string | number)[]): string => `| ${cells.join(' | ')} |`;
 
-function page({ title, paper, columns, by, name, plots }: Study, { rows, command, machine, date }: Stored, sizes: StudySizes): string {
+function page({ title, paper, columns, by, name, plots }: Study<Prunable>, { rows, command, machine, date }: Stored, sizes: StudySizes, family: TeacherFamily, discussion: string): string {
   const head = [line(columns.map(([, heading]) => heading)), line(columns.map(() => '---'))];
   const table = (list: readonly StudyRow[]): string[] => [...head, ...list.map((row) => line(columns.map(([key, , digits]) => cell(row[key], digits))))];
   const groups = by === undefined ? [] : [...new Set(rows.map((row) => row[by]))].map((value) => rows.filter((row) => row[by] === value));
   return [
-    `# ${title}`,
+    `# ${title}${family === 'DiT' ? '' : `: ${family}`}`,
     '',
-    `Fashion-MNIST, the embedded teacher of 12 layers. Mask learning: ${sizes.maskSteps} steps; recovery: ${sizes.recoverySteps} steps of masked RepKD unless said; measured on ${sizes.samples} samples (DPM-Solver++, ${sizes.samplingSteps} steps, guidance 1.5) against 10,000 test images on the features of the embedded classifier: compare the numbers with each other, not with published ones.`,
+    `Fashion-MNIST, the embedded ${family} of 12 layers. Mask learning: ${sizes.maskSteps} steps; recovery: ${sizes.recoverySteps} steps of masked RepKD unless said; measured on ${sizes.samples} samples (${family === 'DiT' ? `DPM-Solver++, ${sizes.samplingSteps} steps` : family === 'SiT' ? `Heun’s method, ${Math.round(sizes.samplingSteps / 2)} steps` : `${sizes.samplingSteps} iterations`}, guidance 1.5) against 10,000 test images on the features of the embedded classifier: compare the numbers with each other, not with published ones.`,
     '',
     ...(by === undefined ? table(rows) : [...head, ...groups.map((group) => line(columns.map(([key, , digits]) => (key === 'seed' ? group.length : spread(group.map((row) => row[key]), digits)))))]),
     '',
     `The paper, on ImageNet: ${paper}`,
     '',
+    ...(discussion === '' ? [] : [discussion.trim(), '']),
     ...Object.keys(plots?.(rows) ?? {}).flatMap((plot) => [`![${plot}](${name}-${plot}.svg)`, '']),
     ...(by === undefined ? [] : ['## Every run', '', ...table(rows), '']),
     `Command: \`${command}\`. ${machine}, ${date}.`,

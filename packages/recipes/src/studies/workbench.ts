@@ -2,8 +2,8 @@ import { type LongTaskOptions, createRng } from '@tinyfusion/core';
 import { firstImages } from '@tinyfusion/data';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
 import { type ExtractedFeatures, type FeatureNetwork, classifierFeatures, loadConvClassifier } from '@tinyfusion/eval';
-import { loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher } from '@tinyfusion/fashion-mnist';
-import { type AutoencoderKL, type DiT, loadAutoencoderKL, loadDiT } from '@tinyfusion/models';
+import { type TeacherFamily, loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher } from '@tinyfusion/fashion-mnist';
+import { type AutoencoderKL, DiT, SiT, loadAutoencoderKL, loadModel } from '@tinyfusion/models';
 import { type BlockHook, randomNormal } from '@tinyfusion/nn';
 import { maskHook } from '@tinyfusion/pruning';
 import { stateDictHash } from '@tinyfusion/weights';
@@ -11,7 +11,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import { type DistillOptions, distill } from '../distill.js';
 import { evaluateModel, referenceFeatures } from '../evaluate.js';
 import { type LatentDataset, encodeDataset } from '../latents.js';
+import { type Prunable, objectiveOf } from '../objective.js';
 import { shallowCopy } from '../prune.js';
+import { depthOf, overAllStacks } from '../stacks.js';
 
 /** How much of everything a study takes. */
 export interface StudySizes {
@@ -34,9 +36,10 @@ export const fastStudySizes: StudySizes = { seeds: [0], maskSteps: 2, recoverySt
 /** What a model is measured by, on the features of the embedded classifier: to be compared with each other. */
 export type Measures = { fid: number; inceptionScore: number; precision: number; recall: number; agreement: number };
 
-/** The embedded teacher with all that studies need of it. */
-export interface Workbench {
-  readonly teacher: DiT;
+/** An embedded teacher with all that studies need of it. */
+export interface Workbench<M extends Prunable = DiT> {
+  readonly family: TeacherFamily;
+  readonly teacher: M;
   readonly depth: number;
   readonly sha256: string;
   readonly data: LatentDataset;
@@ -44,11 +47,11 @@ export interface Workbench {
   readonly context: LongTaskOptions;
   /** Progress under a name of its own. */
   named(task: string): LongTaskOptions;
-  measure(model: DiT, seed: number, task: string): Promise<Measures>;
+  measure(model: M, seed: number, task: string): Promise<Measures>;
   /** The teacher's blocks alone that are kept, recovered. The caller disposes of it. */
-  recovered(kept: readonly number[], seed: number, task: string, options?: Partial<DistillOptions<DiT>> & { teacher?: DiT; source?: DiT }): Promise<DiT>;
+  recovered(kept: readonly number[], seed: number, task: string, options?: Partial<DistillOptions<M>> & { teacher?: M; source?: M }): Promise<M>;
   /** Training loss of a model under a hook, over the same draws at every call. */
-  loss(model: DiT, hook?: BlockHook, batches?: number): Promise<number>;
+  loss(model: M, hook?: BlockHook, batches?: number): Promise<number>;
   /** The same right after a cut. */
   calibrationLoss(kept: readonly number[]): Promise<number>;
   dispose(): void;
@@ -58,25 +61,31 @@ export interface Workbench {
 const recoveryLr = 1e-3;
 
 /** Loads everything embedded. */
-export async function openWorkbench(sizes: StudySizes, context: LongTaskOptions): Promise<Workbench> {
-  const state = await loadTeacher();
-  const teacher = await loadDiT(state);
+export async function openWorkbench(sizes: StudySizes, context: LongTaskOptions, family: TeacherFamily = 'DiT'): Promise<Workbench<Prunable>> {
+  const state = await loadTeacher(family);
+  const teacher = (await loadModel(state)) as Prunable;
   const vae: AutoencoderKL = await loadAutoencoderKL(await loadAutoencoder());
   const network: FeatureNetwork = classifierFeatures(await loadConvClassifier(await loadFeatureNetwork()), 'the Fashion-MNIST classifier');
   const data = await encodeDataset(firstImages(await loadFashionMnist('train'), sizes.images), vae, context);
   let real: ExtractedFeatures | undefined;
-  const depth = teacher.blocks.length;
+  const depth = depthOf(teacher);
   const named = (task: string): LongTaskOptions => ({ signal: context.signal, onProgress: (event) => context.onProgress?.({ ...event, task }) });
-  const loss: Workbench['loss'] = async (model, hook, batches = 8) => {
+  const loss: Workbench<Prunable>['loss'] = async (model, hook, batches = 8) => {
     const rng = createRng(0).split('calibration');
     const diffusion = new GaussianDiffusion();
     const drawn = data.batches(64, rng.split('data'));
     let total = 0;
     for (let i = 0; i < batches; i++) {
       const mean = tf.tidy(() => {
-        const { latents, labels } = drawn.next();
+        const batch = drawn.next();
+        const hooked = hook === undefined ? {} : { hook: overAllStacks(model, hook) };
+        if (!(model instanceof DiT) || model instanceof SiT) {
+          const draw = objectiveOf(model).draw(model, batch, rng);
+          return tf.mean(draw.terms(draw.forward(model, hooked)).loss);
+        }
+        const { latents, labels } = batch;
         const t = rng.integers(0, diffusion.steps, 64);
-        const forward = (x: tf.Tensor, s: tf.Tensor1D) => model.forward(x as tf.Tensor4D, s, labels, hook === undefined ? {} : { hook });
+        const forward = (x: tf.Tensor, s: tf.Tensor1D) => model.forward(x as tf.Tensor4D, s, labels, hooked);
         return tf.mean(diffusion.trainingLosses(forward, latents, t, randomNormal<tf.Rank.R4>(rng, latents.shape)).loss);
       });
       total += (await mean.data())[0]! / batches;
@@ -85,6 +94,7 @@ export async function openWorkbench(sizes: StudySizes, context: LongTaskOptions)
     return total;
   };
   return {
+    family,
     teacher,
     depth,
     sha256: await stateDictHash(state),
