@@ -2,7 +2,7 @@ import { createRng, restoreRng } from '@tinyfusion/core';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
 import { useBackend } from '@tinyfusion/kernels';
 import { DiT, type DiTConfig } from '@tinyfusion/models';
-import { type LatentDataset, chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, distill, learnBranches, learnMasks, sampleImages, shallowCopy, train } from '@tinyfusion/recipes';
+import { type DistillOptions, type LatentDataset, type LearnMasksOptions, chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, distill, learnBranches, learnMasks, sampleImages, shallowCopy, train } from '@tinyfusion/recipes';
 import { AutoencoderKL } from '@tinyfusion/models';
 import { parseSafetensors } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
@@ -57,6 +57,65 @@ describe('a run', () => {
     await expect(part).rejects.toMatchObject({ code: 'CANCELLED' });
     const resumed = await train(toyLatents(), { ...options, resume: await parseSafetensors(saved!) });
     expect(await values(resumed)).toEqual(await values(whole));
+  });
+
+  it('of recovery or mask learning is resumed to the bit too, curves and decisions with it', async () => {
+    const before = tf.memory().numTensors;
+    const teacher = new DiT(config, { init: createRng(1) });
+    for (const p of teacher.parameters()) tf.tidy(() => p.assign(tf.add(p, tf.randomNormal(p.shape, 0, 0.05, 'float32', 4))));
+    const recover = async (options: Partial<DistillOptions<DiT>>) => {
+      const student = await shallowCopy(teacher, [0, 2]);
+      try {
+        return { curves: await distill(student, teacher, toyLatents(), { steps: 9, batchSize: 4, seed: 2, ...options }), values: await values(student) };
+      } finally {
+        student.dispose();
+      }
+    };
+    const learn = async (options: Partial<LearnMasksOptions<DiT>>) => {
+      const { decision, history, losses } = await learnMasks(teacher, toyLatents(), { steps: 9, batchSize: 4, seed: 2, lr: 1e-2, gateLr: 1e-2, ...options });
+      return { decision, rows: history.rows, losses };
+    };
+    for (const run of [recover, learn, (options: object) => learn({ per: 'batch', estimator: 'score-function', ...options })]) {
+      const whole = await run({});
+      let saved: Uint8Array | undefined;
+      let last = 0;
+      const stop = new AbortController();
+      const keep = async (_: unknown, step: number, bytes: Uint8Array): Promise<void> => {
+        [saved, last] = [bytes, step];
+        if (step === 4) setTimeout(() => stop.abort());
+      };
+      await expect(run({ signal: stop.signal, checkpoint: { every: 4, save: keep } })).rejects.toMatchObject({ code: 'CANCELLED' });
+      // what was done after the last save is saved when the run is cancelled
+      expect(last).toBeGreaterThan(3);
+      expect(await run({ resume: await parseSafetensors(saved!) })).toEqual(whole);
+    }
+    teacher.dispose();
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it('in parts gives the same gradients, and takes to them where memory does not do', async () => {
+    const before = tf.memory().numTensors;
+    const whole = await train(toyLatents(), { config, steps: 3, batchSize: 6, seed: 5 });
+    const forward = DiT.prototype.forward;
+    const seen: number[] = [];
+    // a device that holds two samples and no more
+    DiT.prototype.forward = function (this: DiT, x, ...rest) {
+      seen.push(x.shape[0]!);
+      if (x.shape[0]! > 2) throw new RangeError('Array buffer allocation failed');
+      return forward.call(this, x, ...rest);
+    };
+    try {
+      const parts = await train(toyLatents(), { config, steps: 3, batchSize: 6, seed: 5 });
+      // 6, then 3 + 3, then 1 + 2 + 1 + 2 in every step
+      expect(seen).toEqual([6, 3, ...[1, 2, 1, 2], ...[1, 2, 1, 2], ...[1, 2, 1, 2]]);
+      const [a, b] = [await values(whole), await values(parts)];
+      expect(Math.max(...a.map((v, i) => Math.abs(v - b[i]!)))).toBeLessThan(1e-5);
+      parts.dispose();
+    } finally {
+      DiT.prototype.forward = forward;
+    }
+    whole.dispose();
+    expect(tf.memory().numTensors).toBeLessThanOrEqual(before + 20); // what tfjs leaves behind of two steps that threw
   });
 
   it('learns masks, cuts, recovers and samples, and leaves no tensor behind', async () => {

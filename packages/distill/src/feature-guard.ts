@@ -11,6 +11,12 @@ export interface FeatureGuardOptions {
   window?: number;
 }
 
+/** What a {@link FeatureGuard} has seen, by layer: recent losses, and steps in a row that were too high. */
+export interface FeatureGuardState {
+  recent: number[][];
+  beyond: number[];
+}
+
 /** What {@link FeatureGuard.check} found wrong. */
 export interface FeatureExplosion {
   step: number;
@@ -42,6 +48,18 @@ export class FeatureGuard {
     [this.#factor, this.#patience, this.#window] = [factor, patience, window];
     this.#recent = pairs.map(() => []);
     this.#beyond = pairs.map(() => 0);
+  }
+
+  /** What it has seen, as plain JSON. */
+  state(): FeatureGuardState {
+    return { recent: this.#recent.map((values) => [...values]), beyond: [...this.#beyond] };
+  }
+
+  /** Goes on from what another has seen. @throws ArgumentError where that watched another number of layers */
+  restore({ recent, beyond }: FeatureGuardState): void {
+    if (recent.length !== this.#pairs.length) throw new ArgumentError('FeatureGuard.restore: recent', recent.length, `${this.#pairs.length}, one for each mapped layer`);
+    for (const [i, values] of recent.entries()) this.#recent[i] = [...values];
+    for (const [i, value] of beyond.entries()) this.#beyond[i] = value;
   }
 
   /**

@@ -1,8 +1,11 @@
-import { type LongTaskOptions, createRng } from '@tinyfusion/core';
-import { type FeatureDecay, FeatureGuard, type LayerPair, decayingWeight, evenLayerMap, layerFeatureLosses } from '@tinyfusion/distill';
+import { type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
+import type { BatchPosition } from '@tinyfusion/data';
+import { type FeatureDecay, FeatureGuard, type FeatureGuardState, type LayerPair, decayingWeight, evenLayerMap, layerFeatureLosses } from '@tinyfusion/distill';
+import { MAR } from '@tinyfusion/models';
 import type { BlockHook } from '@tinyfusion/nn';
 import { AdamW, Ema, cosine } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
+import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
 import { optimise } from './loop.js';
 import { type Objective, type Prunable, objectiveOf } from './objective.js';
@@ -16,7 +19,7 @@ import { captureOverStacks, depthOf } from './stacks.js';
  * Cost: a step of training the student and a forward pass of the teacher.
  */
 
-export interface DistillOptions<M = Prunable> extends LongTaskOptions {
+export interface DistillOptions<M = Prunable> extends LongTaskOptions, Checkpointing<M> {
   /** Paper: 100,000 to 500,000. */
   steps: number;
   /** Default 64 (paper: 256). */
@@ -57,10 +60,10 @@ export interface RecoveryCurves {
  * @throws TinyFusionError `FEATURE_EXPLOSION` that names the layer whose feature loss explodes
  */
 export async function distill<M extends Prunable>(student: M, teacher: M, data: LatentDataset, options: DistillOptions<M>): Promise<RecoveryCurves> {
-  const { steps, batchSize = 64, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, branchHook, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress } = options;
+  const { steps, batchSize = 64, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, branchHook, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, resume, checkpoint } = options;
   const rng = createRng(seed);
-  const batches = data.batches(batchSize, rng.split('data'));
-  const draws = rng.split('noise');
+  let batches = data.batches(batchSize, rng.split('data'));
+  let draws = rng.split('noise');
   const parameters = student.parameters();
   const optimizer = new AdamW(parameters);
   const ema = new Ema(parameters, { decay: emaDecay, warmUp: true });
@@ -69,9 +72,10 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
   const watcher = guard === Infinity || pairs.length === 0 ? undefined : new FeatureGuard(pairs, { factor: guard });
   try {
     await optimise(
-      (step, report) => {
+      (step, report, part) => {
         // one draw for both: a teacher that sees another label teaches something else
-        const draw = objective.draw(student, batches.next(), draws);
+        const whole = objective.draw(student, batches.next(), draws);
+        const draw = part === undefined ? whole : whole.part!(part);
         const [own, theirs] = [captureOverStacks(student, pairs.map(([s]) => s)), captureOverStacks(teacher, pairs.map(([, l]) => l))];
         const terms = draw.distillation(draw.forward(student, { hook: own.hook, branchHook }), draw.forward(teacher, { hook: theirs.hook }), alpha);
         report('mse', tf.mean(terms.mse));
@@ -90,6 +94,25 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
         steps,
         groups: [{ parameters, optimizer, lr: cosine({ from: lr, to: lr / 2, steps }) }],
         ema,
+        streams: {
+          save: (): Streams => ({ data: batches.position(), noise: draws.state() }),
+          restore: (saved: object) => {
+            const { data: position, noise } = saved as Streams;
+            batches = data.batches(batchSize, position);
+            draws = restoreRng(noise);
+          },
+        },
+        history: {
+          save: (): History => ({ curves, guard: watcher?.state() }),
+          restore: (saved: object) => {
+            const { curves: earlier, guard: seen } = saved as History;
+            Object.assign(curves, earlier);
+            if (seen !== undefined) watcher?.restore(seen);
+          },
+        },
+        // thresholds of the mask are those of the part then; MAR's tokens do not stand for themselves
+        ...(student instanceof MAR ? {} : { micro: { batchSize } }),
+        keep: keeping({ resume, checkpoint }, () => student, ema),
         signal,
         onProgress,
         afterStep: (step, values) => {
@@ -106,4 +129,14 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
     ema.dispose();
   }
   return curves;
+}
+
+interface Streams {
+  data: BatchPosition;
+  noise: RngState;
+}
+
+interface History {
+  curves: RecoveryCurves;
+  guard: FeatureGuardState | undefined;
 }

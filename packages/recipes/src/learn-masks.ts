@@ -1,10 +1,13 @@
-import { ArgumentError, type LongTaskOptions, createRng } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
+import type { BatchPosition } from '@tinyfusion/data';
 import { injectLora } from '@tinyfusion/lora';
-import { type Decision, DecisionHistory, type GateSchedule, type GroupScheme, type BatchDraw, LayerGates, RunningBaseline, type ScoresOptions, type StopOptions, decide, defaultScaling, defaultTau, scoreFunction } from '@tinyfusion/sampler';
+import { MAR } from '@tinyfusion/models';
+import { type Decision, DecisionHistory, type DecisionRow, type GateSchedule, type GroupScheme, type BatchDraw, LayerGates, RunningBaseline, type ScoresOptions, type StopOptions, decide, defaultScaling, defaultTau, scoreFunction } from '@tinyfusion/sampler';
 import { AdamW, Ema, constant } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
+import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
-import { optimise } from './loop.js';
+import { optimise, rowsOf } from './loop.js';
 import { type Objective, type Prunable, objectiveOf } from './objective.js';
 import { depthOf, gatesOverStacks, skippingOverStacks } from './stacks.js';
 
@@ -17,7 +20,7 @@ import { depthOf, gatesOverStacks, skippingOverStacks } from './stacks.js';
  * Cost: one forward and backward pass of the whole model a step.
  */
 
-export interface LearnMasksOptions<M = Prunable> extends LongTaskOptions {
+export interface LearnMasksOptions<M = Prunable> extends LongTaskOptions, Checkpointing<Decision> {
   /** Default `'1:2'`. */
   groups?: GroupScheme;
   /** Paper: 10,000. */
@@ -67,19 +70,19 @@ export interface LearnedMasks {
 
 /** The teacher is left as it was, but for `update: 'full'`. */
 export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDataset, options: LearnMasksOptions<M>): Promise<LearnedMasks> {
-  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, per = 'sample', estimator = 'straight-through', warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress } = options;
+  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, per = 'sample', estimator = 'straight-through', warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress, resume, checkpoint } = options;
   const rng = createRng(seed);
   const depth = depthOf(teacher);
   if (warmStart !== undefined && warmStart.scores.length !== depth) throw new ArgumentError('warmStart.scores', warmStart.scores.length, `one for each of the ${depth} layers`);
   const gates = warmStart === undefined ? new LayerGates(groups, depth) : LayerGates.fromScores(groups, warmStart.scores, warmStart);
-  const batches = data.batches(batchSize, rng.split('data'));
-  const [draws, gumbel] = [rng.split('noise'), rng.split('gumbel')];
+  let batches = data.batches(batchSize, rng.split('data'));
+  let [draws, gumbel] = [rng.split('noise'), rng.split('gumbel')];
   const adapters = update === 'lora' ? injectLora(teacher, { init: rng.split('adapters'), rank }) : undefined;
   const weights = update === 'full' ? teacher.parameters() : (adapters?.parameters() ?? []);
   const [weightOptimizer, gateOptimizer] = [new AdamW(weights), new AdamW(gates.parameters())];
   const ema = new Ema(gates.parameters(), { decay: emaDecay, warmUp: true });
-  const history = new DecisionHistory();
-  const losses: [number, number][] = [];
+  let history = new DecisionHistory();
+  let losses: [number, number][] = [];
   const every = Math.max(1, Math.floor(steps / 100));
   let last = steps - 1;
   const baseline = new RunningBaseline();
@@ -87,9 +90,11 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
   const decided = async (step: number): Promise<Decision> => decide(gates.groups, (await Promise.all(ema.averages().map((g) => g.data()))) as Float32Array[], scaling(step, steps));
   try {
     await optimise(
-      (step) => {
-        const hook = chosen === undefined ? gatesOverStacks(teacher, gates.sample(batchSize, { tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel }).masks) : skippingOverStacks(teacher, chosen.kept, estimator === 'score-function' ? undefined : chosen.masks(batchSize));
-        const draw = objective.draw(teacher, batches.next(), draws);
+      (step, _report, part) => {
+        const size = part?.size ?? batchSize;
+        const hook = chosen === undefined ? gatesOverStacks(teacher, gates.sample(batchSize, { tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel }).masks.map((mask) => rowsOf(mask, part))) : skippingOverStacks(teacher, chosen.kept, estimator === 'score-function' ? undefined : chosen.masks(size));
+        const whole = objective.draw(teacher, batches.next(), draws);
+        const draw = part === undefined ? whole : whole.part!(part);
         const loss = tf.mean(draw.terms(draw.forward(teacher, { hook })).loss) as tf.Scalar;
         return chosen === undefined || estimator !== 'score-function' ? loss : scoreFunction(loss, chosen.logProbability(), baseline.value);
       },
@@ -101,6 +106,26 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
           { parameters: gates.parameters(), optimizer: gateOptimizer, lr: constant(gateLr) },
         ],
         ema,
+        streams: {
+          save: (): Streams => ({ data: batches.position(), noise: draws.state(), gumbel: gumbel.state() }),
+          restore: (saved: object) => {
+            const streams = saved as Streams;
+            batches = data.batches(batchSize, streams.data);
+            [draws, gumbel] = [restoreRng(streams.noise), restoreRng(streams.gumbel)];
+          },
+        },
+        history: {
+          save: (): History => ({ rows: history.rows, losses, baseline: baseline.value ?? null }),
+          restore: (saved: object) => {
+            const earlier = saved as History;
+            history = new DecisionHistory(earlier.rows);
+            losses = earlier.losses;
+            last = losses.length - 1;
+            baseline.restore(earlier.baseline ?? undefined);
+          },
+        },
+        ...(teacher instanceof MAR ? {} : { micro: { batchSize } }),
+        keep: keeping({ resume, checkpoint }, () => decided(last)),
         signal,
         onProgress,
         ...(per === 'batch' ? { beforeStep: async (step: number) => void (chosen = await gates.sampleForBatch({ tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel })) } : {}),
@@ -122,4 +147,16 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
     ema.dispose();
     gates.dispose();
   }
+}
+
+interface Streams {
+  data: BatchPosition;
+  noise: RngState;
+  gumbel: RngState;
+}
+
+interface History {
+  rows: DecisionRow[];
+  losses: [number, number][];
+  baseline: number | null;
 }

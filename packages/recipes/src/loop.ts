@@ -1,5 +1,6 @@
 import { type LongTaskOptions, TinyFusionError, throwIfCancelled } from '@tinyfusion/core';
-import { type AdamW, type Ema, type Schedule, clipFactor, globalNorm, lossAndGradients } from '@tinyfusion/train';
+import { type AdamW, type Ema, type Schedule, clipFactor, globalNorm, lossAndGradients, restoreTrainingState, saveTrainingState } from '@tinyfusion/train';
+import type { StateDict } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** One group of parameters with its optimiser. */
@@ -9,50 +10,126 @@ export interface ParameterGroup {
   lr: Schedule;
 }
 
+/** Something of a run that changes with its steps, as plain JSON. */
+export interface Resumable<S extends object = object> {
+  save(): S;
+  restore(saved: S): void;
+}
+
+/** A part of a step's batch: samples `start` to `start + size` of `batchSize`. */
+export interface BatchPart {
+  start: number;
+  size: number;
+}
+
+/** How a run is kept, so that it goes on after whatever ended it. */
+export interface KeepOptions {
+  /** A run that {@link KeepOptions.save} was given; it must be of the same options. Default: from the start. */
+  resume?: StateDict | undefined;
+  /** Steps between saves; the last step is saved too, and the one at which the run is cancelled or fails. */
+  every: number;
+  /** Stores a run, a safetensors file. @param step steps done */
+  save(run: Uint8Array<ArrayBuffer>, step: number): Promise<void>;
+}
+
 /** What {@link optimise} needs beside the loss. */
 export interface OptimiseOptions extends LongTaskOptions {
   /** Name of the task in progress events. */
   task: string;
-  /** First step; more than 0 when a run goes on. */
-  from?: number;
   /** Total number of steps. */
   steps: number;
   groups: readonly ParameterGroup[];
   /** Largest norm of all gradients together. Default 1, as the paper. */
   maxNorm?: number;
   ema?: Ema;
+  /** Positions of the random streams and in the data: all that a loss draws from. */
+  streams?: Resumable;
+  /** What else is to be kept with a run, such as curves. */
+  history?: Resumable;
+  /** Default: the run is not kept. */
+  keep?: KeepOptions | undefined;
+  /**
+   * Lets a step be computed in parts whose gradients are averaged: where there is not memory enough for the whole batch,
+   * parts are halved until it fits. Needs `streams`, as every part draws the whole batch and takes its own share. Default:
+   * the batch is one.
+   */
+  micro?: { batchSize: number; parts?: number };
   /** Called before each step, for what cannot be had inside of it. */
   beforeStep?: (step: number) => Promise<void>;
-  /** Called after each step with the numbers that the loss reported; may save a checkpoint, or end the run by `'stop'`. */
+  /** Called after each step with the numbers that the loss reported; may end the run by `'stop'`. */
   afterStep?: (step: number, values: Readonly<Record<string, number>>) => void | 'stop' | Promise<void | 'stop'>;
 }
 
 /** Steps skipped in a row, for a loss or gradient that is not finite, before the run ends. */
 const MOST_SKIPPED = 20;
 
+/** A loss over a part of the step's batch; `report` takes scalars to show, read back with the loss; a vector's values have its name and their place, `'layer 0'`. */
+export type StepLoss = (step: number, report: (name: string, value: tf.Scalar | tf.Tensor1D) => void, part: BatchPart | undefined) => tf.Scalar;
+
 /**
  * Gradient descent over a loss: gradients, clipping, AdamW, averages, progress. A step whose loss or gradient is not
- * finite is skipped, as upstream does; the numbers are tested on the CPU.
+ * finite is skipped, as upstream does, and counted; the numbers are tested on the CPU. A run that is kept can be killed at
+ * any moment: with what was saved last it goes on to the same end, to the bit on the same backend.
  *
- * @param loss called once a step inside the gradient scope; `report` takes scalars to show, read back with the loss; a
- * vector's values have its name and their place, `'layer 0'`
- * @throws TinyFusionError `DIVERGED` after 20 skipped steps in a row
+ * @param loss called once a step inside the gradient scope, or once for each part of its batch
+ * @throws TinyFusionError `DIVERGED` after 20 skipped steps in a row; what a step throws, after the run was saved where
+ * its state could still be read
  */
-export async function optimise(loss: (step: number, report: (name: string, value: tf.Scalar | tf.Tensor1D) => void) => tf.Scalar, options: OptimiseOptions): Promise<void> {
-  const { task, from = 0, steps, groups, maxNorm = 1, ema, beforeStep, afterStep, signal, onProgress } = options;
+export async function optimise(loss: StepLoss, options: OptimiseOptions): Promise<void> {
+  const { task, steps, groups, maxNorm = 1, ema, streams, history, keep, micro, beforeStep, afterStep, signal, onProgress } = options;
   const parameters = groups.flatMap((g) => [...g.parameters]);
-  let skipped = 0;
+  const parts = { model: parameters.map((p, i): [string, tf.Variable] => [`${i}`, p]), optimizer: groups.map((g) => g.optimizer), ...(ema === undefined ? {} : { ema }) };
+  interface Progress {
+    step: number;
+    skipped: number;
+    inRow: number;
+    streams?: object | undefined;
+    history?: object | undefined;
+  }
+  let [from, skipped, inRow] = [0, 0, 0];
+  if (keep?.resume !== undefined) {
+    const saved = await restoreTrainingState<Progress>(keep.resume, parts);
+    ({ step: from, skipped, inRow } = saved);
+    if (saved.streams !== undefined) streams?.restore(saved.streams);
+    if (saved.history !== undefined) history?.restore(saved.history);
+  }
+  let savedAt = from;
+  const save = async (step: number): Promise<void> => {
+    if (keep === undefined || step === savedAt) return;
+    const progress: Progress = { step, skipped, inRow, streams: streams?.save(), history: history?.save() };
+    await keep.save(await saveTrainingState(parts, progress), step);
+    savedAt = step;
+  };
+  let count = micro?.parts ?? 1;
   for (let step = from; step < steps; step++) {
-    throwIfCancelled(signal, task);
+    if (signal?.aborted === true) {
+      await save(step);
+      throwIfCancelled(signal, task);
+    }
+    const start = streams?.save();
     await beforeStep?.(step);
-    const reported: [string, tf.Tensor][] = [];
-    const { loss: value, gradients } = lossAndGradients(() => loss(step, (name, value) => reported.push([name, tf.keep(tf.clone(value as tf.Tensor))])), parameters);
-    const norm = await globalNorm(gradients);
-    const values: Record<string, number> = { loss: (await value.data())[0]! };
-    const parts: Record<string, number> = {};
-    for (const [name, tensor] of reported) for (const [i, number] of (await tensor.data()).entries()) (tensor.rank === 0 ? values : parts)[tensor.rank === 0 ? name : `${name} ${i}`] = number;
+    const before = streams?.save();
+    let done: StepResult | undefined;
+    try {
+      while (done === undefined) {
+        try {
+          done = await gradientsInParts(loss, step, parameters, micro === undefined ? [undefined] : partsOf(micro.batchSize, count), () => streams?.restore(before!));
+        } catch (error) {
+          if (micro === undefined || before === undefined || 2 * count > micro.batchSize || !isOutOfMemory(error)) throw error;
+          count *= 2;
+          streams!.restore(before);
+          onProgress?.({ task, step, total: steps, unit: 'step', values: { parts: count } });
+        }
+      }
+    } catch (error) {
+      // parameters are those of the step before: what can be read of them is kept
+      if (start !== undefined) streams!.restore(start);
+      await save(step).catch(() => {});
+      throw error;
+    }
+    const { gradients, norm, values, vectors } = done;
     if (Number.isFinite(norm) && Number.isFinite(values['loss'])) {
-      skipped = 0;
+      inRow = 0;
       const gradientScale = clipFactor(norm, maxNorm);
       let at = 0;
       for (const { parameters: own, optimizer, lr } of groups) {
@@ -60,17 +137,76 @@ export async function optimise(loss: (step: number, report: (name: string, value
         at += own.length;
       }
       ema?.update();
-    } else if (++skipped >= MOST_SKIPPED) {
-      throw new TinyFusionError('DIVERGED', `${task}: loss or gradient was not finite in ${MOST_SKIPPED} steps in a row up to step ${step + 1}; lower the learning rate or the weight of the feature loss`);
+    } else {
+      skipped += 1;
+      inRow += 1;
+      if (inRow >= MOST_SKIPPED) throw new TinyFusionError('DIVERGED', `${task}: loss or gradient was not finite in ${MOST_SKIPPED} steps in a row up to step ${step + 1}; lower the learning rate or the weight of the feature loss`);
     }
-    tf.dispose([value, ...gradients, ...reported.map(([, scalar]) => scalar)]);
+    if (skipped > 0) values['skipped'] = skipped;
+    tf.dispose(gradients);
     onProgress?.({ task, step: step + 1, total: steps, unit: 'step', values });
-    if ((await afterStep?.(step, { ...values, ...parts })) === 'stop') {
+    const stop = (await afterStep?.(step, { ...values, ...vectors })) === 'stop';
+    if (stop || (keep !== undefined && ((step + 1) % keep.every === 0 || step + 1 === steps))) await save(step + 1);
+    if (stop) {
       onProgress?.({ task, step: step + 1, total: step + 1, unit: 'step', values });
       return;
     }
     await breathe();
   }
+}
+
+interface StepResult {
+  gradients: tf.Tensor[];
+  norm: number;
+  values: Record<string, number>;
+  vectors: Record<string, number>;
+}
+
+/** The mean gradients and numbers over all parts of a batch. */
+async function gradientsInParts(loss: StepLoss, step: number, parameters: readonly tf.Variable[], parts: readonly (BatchPart | undefined)[], rewind: () => void): Promise<StepResult> {
+  const total = parts.reduce((sum, part) => sum + (part?.size ?? 1), 0);
+  const [values, vectors]: Record<string, number>[] = [{}, {}];
+  const add = (into: Record<string, number>, name: string, value: number): void => void (into[name] = (into[name] ?? 0) + value);
+  let gradients: tf.Tensor[] | undefined;
+  try {
+    for (const [i, part] of parts.entries()) {
+      if (i > 0) rewind();
+      const weight = (part?.size ?? 1) / total;
+      const reported: [string, tf.Tensor][] = [];
+      const own = lossAndGradients(() => loss(step, (name, value) => reported.push([name, tf.keep(tf.clone(value as tf.Tensor))]), parts.length === 1 ? undefined : part), parameters);
+      gradients = weight === 1 ? own.gradients : averaged(gradients, own.gradients, weight);
+      add(values!, 'loss', weight * (await own.loss.data())[0]!);
+      for (const [name, tensor] of reported) for (const [k, number] of (await tensor.data()).entries()) add((tensor.rank === 0 ? values : vectors)!, tensor.rank === 0 ? name : `${name} ${k}`, weight * number);
+      tf.dispose([own.loss, ...reported.map(([, tensor]) => tensor)]);
+    }
+    return { gradients: gradients!, norm: await globalNorm(gradients!), values: values!, vectors: vectors! };
+  } catch (error) {
+    if (gradients !== undefined) tf.dispose(gradients);
+    throw error;
+  }
+}
+
+/** sum + weight · next, which takes the place of both. */
+function averaged(sum: tf.Tensor[] | undefined, next: tf.Tensor[], weight: number): tf.Tensor[] {
+  const result = next.map((gradient, i) => tf.tidy(() => (sum === undefined ? tf.mul(gradient, weight) : tf.add(sum[i]!, tf.mul(gradient, weight)))));
+  tf.dispose([...(sum ?? []), ...next]);
+  return result;
+}
+
+/** A batch in `count` parts of nearly equal size. */
+function partsOf(batchSize: number, count: number): BatchPart[] {
+  const starts = Array.from({ length: count + 1 }, (_, i) => Math.floor((i * batchSize) / count));
+  return starts.slice(0, -1).map((start, i) => ({ start, size: starts[i + 1]! - start }));
+}
+
+/** The rows of a part: all where the batch is one. */
+export function rowsOf<T extends tf.Tensor>(x: T, part: BatchPart | undefined): T {
+  return part === undefined ? x : (tf.slice(x as tf.Tensor, [part.start, ...x.shape.slice(1).map(() => 0)], [part.size, ...x.shape.slice(1)]) as T);
+}
+
+/** Whether a step failed for want of memory, on whatever backend. */
+function isOutOfMemory(error: unknown): boolean {
+  return error instanceof RangeError || (error instanceof Error && /out of memory|allocat|enlarge memory|exceeds? (the )?(max|limit)|binds .* at most/i.test(error.message));
 }
 
 /** Lets timers and signals in between steps. */

@@ -5,6 +5,7 @@ import { type DiT, MAR, SiT, drawMAR, marDiffusion, marHeadInputs } from '@tinyf
 import { type HookOptions, randomNormal } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LatentBatch } from './latents.js';
+import { type BatchPart, rowsOf } from './loop.js';
 
 /** Models that recipes train, cut and recover. */
 export type Prunable = DiT | SiT | MAR;
@@ -13,6 +14,8 @@ export type Prunable = DiT | SiT | MAR;
 export interface TrainingDraw<M> {
   /** What the model makes of them. */
   forward(model: M, hooks?: HookOptions): tf.Tensor;
+  /** The same for some samples of the batch alone. Absent where samples do not stand for themselves. */
+  part?(part: BatchPart): TrainingDraw<M>;
   /** What that costs, by sample or by token. */
   terms(output: tf.Tensor): { loss: tf.Tensor1D; mse: tf.Tensor1D };
   /** What it costs when a teacher is to be followed too, with weight `alpha`. */
@@ -34,14 +37,27 @@ export function gaussianObjective(diffusion: GaussianDiffusion = new GaussianDif
       const noise = randomNormal<tf.Rank.R4>(rng, x0.shape);
       const drop = labelDrops(rng, n, config.classDropoutProb);
       const x = diffusion.qSample(x0, t, noise) as tf.Tensor4D;
-      const time = tf.tensor1d(Float32Array.from(t, (i) => diffusion.timestepMap[i]!));
-      return {
-        forward: (model, hooks) => model.forward(x, time, labels, { drop, ...hooks }),
-        terms: (output) => withMse(diffusion.lossTerms(output, x0, x, t, noise)),
-        distillation: (student, teacher, alpha) => distillationTerms(diffusion, { student, teacher, x0, x, t, noise }, { alpha }),
+      const drawn = (own: GaussianDraw): TrainingDraw<DiT> => {
+        const time = tf.tensor1d(Float32Array.from(own.t, (i) => diffusion.timestepMap[i]!));
+        return {
+          forward: (model, hooks) => model.forward(own.x, time, own.labels, { drop: own.drop, ...hooks }),
+          part: (part) => drawn({ x0: rowsOf(own.x0, part), x: rowsOf(own.x, part), noise: rowsOf(own.noise, part), labels: rowsOf(own.labels, part), drop: rowsOf(own.drop, part), t: own.t.slice(part.start, part.start + part.size) }),
+          terms: (output) => withMse(diffusion.lossTerms(output, own.x0, own.x, own.t, own.noise)),
+          distillation: (student, teacher, alpha) => distillationTerms(diffusion, { student, teacher, ...own }, { alpha }),
+        };
       };
+      return drawn({ x0, x, t, noise, labels, drop });
     },
   };
+}
+
+interface GaussianDraw {
+  x0: tf.Tensor4D;
+  x: tf.Tensor4D;
+  noise: tf.Tensor4D;
+  labels: tf.Tensor1D;
+  drop: tf.Tensor1D;
+  t: Int32Array;
 }
 
 /** SiT's: the velocity of a transport. */
@@ -53,14 +69,27 @@ export function transportObjective(transport: Transport = new Transport()): Obje
       const noise = randomNormal<tf.Rank.R4>(rng, data.shape);
       const drop = labelDrops(rng, n, config.classDropoutProb);
       const x = transport.interpolate(data, t, noise) as tf.Tensor4D;
-      const time = tf.tensor1d(t);
-      return {
-        forward: (model, hooks) => model.forward(x, time, labels, { drop, ...hooks }),
-        terms: (output) => withMse(transport.lossTerms(output, data, t, noise)),
-        distillation: (student, teacher, alpha) => velocityDistillationTerms(transport, { student, teacher, data, t, noise }, { alpha }),
+      const drawn = (own: TransportDraw): TrainingDraw<SiT> => {
+        const time = tf.tensor1d(own.t);
+        return {
+          forward: (model, hooks) => model.forward(own.x, time, own.labels, { drop: own.drop, ...hooks }),
+          part: (part) => drawn({ data: rowsOf(own.data, part), x: rowsOf(own.x, part), noise: rowsOf(own.noise, part), labels: rowsOf(own.labels, part), drop: rowsOf(own.drop, part), t: own.t.slice(part.start, part.start + part.size) }),
+          terms: (output) => withMse(transport.lossTerms(output, own.data, own.t, own.noise)),
+          distillation: (student, teacher, alpha) => velocityDistillationTerms(transport, { student, teacher, ...own }, { alpha }),
+        };
       };
+      return drawn({ data, x, t, noise, labels, drop });
     },
   };
+}
+
+interface TransportDraw {
+  data: tf.Tensor4D;
+  x: tf.Tensor4D;
+  noise: tf.Tensor4D;
+  labels: tf.Tensor1D;
+  drop: tf.Tensor1D;
+  t: ReturnType<Transport['drawTimes']>;
 }
 
 /** MAR's: the noise in each masked token, by its head. */

@@ -1,9 +1,9 @@
 import { type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
 import type { BatchPosition } from '@tinyfusion/data';
 import { DiT, type DiTConfig, MAR, type MARConfig, SiT } from '@tinyfusion/models';
-import { AdamW, Ema, cosine, restoreTrainingState, saveTrainingState, withWarmUp } from '@tinyfusion/train';
-import type { StateDict } from '@tinyfusion/weights';
+import { AdamW, Ema, cosine, withWarmUp } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
+import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
 import { optimise } from './loop.js';
 import { type Prunable, objectiveOf } from './objective.js';
@@ -28,7 +28,7 @@ export interface Families {
   MAR: MAR;
 }
 
-export interface TrainOptions<F extends keyof Families = 'DiT'> extends LongTaskOptions {
+export interface TrainOptions<F extends keyof Families = 'DiT'> extends LongTaskOptions, Checkpointing<Families[F]> {
   /** Default `'DiT'`. */
   family?: F;
   /** Default: that of the embedded teacher of the family. */
@@ -42,21 +42,11 @@ export interface TrainOptions<F extends keyof Families = 'DiT'> extends LongTask
   /** Default 0.9995 with warm-up (DiT: 0.9999, for 400,000 steps and more). */
   emaDecay?: number;
   seed: number;
-  /** Called every `every` steps, and at the end, with the averaged weights in place, and with the run as a file to resume from. */
-  checkpoint?: { every: number; save: (model: Families[F], step: number, run: Uint8Array) => Promise<void> };
-  /** A saved run to go on with; it must be of the same options. */
-  resume?: StateDict;
-}
-
-interface Progress {
-  step: number;
-  data: BatchPosition;
-  noise: RngState;
 }
 
 /** Returns the model with its averaged weights. */
 export async function train<F extends keyof Families = 'DiT'>(data: LatentDataset, options: TrainOptions<F>): Promise<Families[F]> {
-  const { family = 'DiT', config, steps = 20_000, batchSize = 64, lr = 1e-3, emaDecay = 0.9995, seed, checkpoint, resume, signal, onProgress } = options;
+  const { family = 'DiT', config, steps = 20_000, batchSize = 64, lr = 1e-3, emaDecay = 0.9995, seed, signal, onProgress, ...checkpointing } = options;
   const rng = createRng(seed);
   const init = rng.split('weights');
   const model: Prunable = family === 'MAR' ? new MAR((config as MARConfig | undefined) ?? fashionMar, { init }) : new (family === 'SiT' ? SiT : DiT)((config as DiTConfig | undefined) ?? fashionTeacher, { init });
@@ -64,36 +54,49 @@ export async function train<F extends keyof Families = 'DiT'>(data: LatentDatase
   const parameters = model.parameters();
   const optimizer = new AdamW(parameters);
   const ema = new Ema(parameters, { decay: emaDecay, warmUp: true });
-  const saved = resume === undefined ? undefined : await restoreTrainingState<Progress>(resume, { model, optimizer, ema });
-  const batches = data.batches(batchSize, saved?.data ?? rng.split('data'));
-  const draws = saved === undefined ? rng.split('noise') : restoreRng(saved.noise);
-  await optimise(
-    (_, report) => {
-      const draw = objective.draw(model, batches.next(), draws);
-      const terms = draw.terms(draw.forward(model));
-      report('mse', tf.mean(terms.mse));
-      return tf.mean(terms.loss);
-    },
-    {
-      task: 'train',
-      from: saved?.step ?? 0,
-      steps,
-      groups: [{ parameters, optimizer, lr: withWarmUp(cosine({ from: lr, to: lr / 10, steps }), 200) }],
-      ema,
-      signal,
-      onProgress,
-      afterStep: async (step) => {
-        if (checkpoint === undefined || ((step + 1) % checkpoint.every !== 0 && step + 1 !== steps)) return;
-        const progress: Progress = { step: step + 1, data: batches.position(), noise: draws.state() };
-        const run = await saveTrainingState({ model, optimizer, ema }, progress);
-        ema.swap();
-        await checkpoint.save(model as Families[F], step + 1, run);
-        ema.swap();
+  let batches = data.batches(batchSize, rng.split('data'));
+  let draws = rng.split('noise');
+  try {
+    await optimise(
+      (_, report, part) => {
+        const whole = objective.draw(model, batches.next(), draws);
+        const draw = part === undefined ? whole : whole.part!(part);
+        const terms = draw.terms(draw.forward(model));
+        report('mse', tf.mean(terms.mse));
+        return tf.mean(terms.loss);
       },
-    },
-  );
-  ema.swap();
-  ema.dispose();
-  optimizer.dispose();
-  return model as Families[F];
+      {
+        task: 'train',
+        steps,
+        groups: [{ parameters, optimizer, lr: withWarmUp(cosine({ from: lr, to: lr / 10, steps }), 200) }],
+        ema,
+        streams: {
+          save: (): Streams => ({ data: batches.position(), noise: draws.state() }),
+          restore: (saved: object) => {
+            const { data: position, noise } = saved as Streams;
+            batches = data.batches(batchSize, position);
+            draws = restoreRng(noise);
+          },
+        },
+        ...(model instanceof MAR ? {} : { micro: { batchSize } }),
+        keep: keeping(checkpointing, () => model as Families[F], ema),
+        signal,
+        onProgress,
+      },
+    );
+    ema.swap();
+    return model as Families[F];
+  } catch (error) {
+    model.dispose();
+    throw error;
+  } finally {
+    ema.dispose();
+    optimizer.dispose();
+  }
+}
+
+/** Positions of everything random in a run. */
+interface Streams {
+  data: BatchPosition;
+  noise: RngState;
 }

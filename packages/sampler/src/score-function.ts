@@ -35,6 +35,11 @@ export class RunningBaseline {
     return this.#value;
   }
 
+  /** Goes on from an earlier value. */
+  restore(value: number | undefined): void {
+    this.#value = value;
+  }
+
   /** Takes in a step's loss, after its gradients were taken; one that is not finite is left out. */
   update(loss: number): void {
     if (!Number.isFinite(loss)) return;

@@ -7,8 +7,9 @@ import type { Ema } from './ema.js';
 
 /** Everything of a run that changes with its steps, but for what is plain JSON. */
 export interface TrainingParts {
-  model: Module;
-  optimizer: AdamW;
+  /** A module, or parameters with names of their own. */
+  model: Module | readonly (readonly [name: string, parameter: tf.Variable])[];
+  optimizer: AdamW | readonly AdamW[];
   ema?: Ema;
 }
 
@@ -18,17 +19,17 @@ const PROGRESS_KEY = 'tinyfusion.progress';
  * A run as a safetensors file, from which it goes on as if it had not stopped.
  * @param progress plain JSON: step, positions of random streams and data, history
  */
-export async function saveTrainingState({ model, optimizer, ema }: TrainingParts, progress: object): Promise<Uint8Array<ArrayBuffer>> {
-  const { m, v } = optimizer.moments();
+export async function saveTrainingState(parts: TrainingParts, progress: object): Promise<Uint8Array<ArrayBuffer>> {
+  const { parameters, optimizers, m, v, ema } = taken(parts);
   const tensors: [string, tf.Tensor][] = [
-    ...[...model.namedParameters()].map(([name, p]): [string, tf.Tensor] => [`model.${name}`, p]),
+    ...parameters.map(([name, p]): [string, tf.Tensor] => [`model.${name}`, p]),
     ...m.map((t, i): [string, tf.Tensor] => [`optimizer.m.${i}`, t]),
     ...v.map((t, i): [string, tf.Tensor] => [`optimizer.v.${i}`, t]),
     ...(ema?.averages() ?? []).map((t, i): [string, tf.Tensor] => [`ema.${i}`, t]),
   ];
   const written: [string, WritableTensor][] = [];
   for (const [name, tensor] of tensors) written.push([name, writableTensor(Float32Array.from(await tensor.data()), tensor.shape)]);
-  return writeSafetensors(written, [[PROGRESS_KEY, JSON.stringify({ optimizerSteps: optimizer.steps, emaUpdates: ema?.updates ?? 0, progress })]]);
+  return writeSafetensors(written, [[PROGRESS_KEY, JSON.stringify({ optimizerSteps: optimizers.map((o) => o.steps), emaUpdates: ema?.updates ?? 0, progress }, withNonFinite)]]);
 }
 
 /**
@@ -36,12 +37,12 @@ export async function saveTrainingState({ model, optimizer, ema }: TrainingParts
  * @returns the progress that was saved with it
  * @throws CheckpointError where the file is of another model or another kind of run; nothing is changed then
  */
-export async function restoreTrainingState<P extends object>(state: StateDict, { model, optimizer, ema }: TrainingParts): Promise<P> {
+export async function restoreTrainingState<P extends object>(state: StateDict, parts: TrainingParts): Promise<P> {
   const text = state.metadata.get(PROGRESS_KEY);
   if (text === undefined) throw new CheckpointError('the checkpoint is no saved run; resume from the file that the run itself wrote');
-  const { optimizerSteps, emaUpdates, progress } = JSON.parse(text) as { optimizerSteps: number; emaUpdates: number; progress: P };
-  const parameters = [...model.namedParameters()];
-  const { m, v } = optimizer.moments();
+  const { optimizerSteps, emaUpdates, progress } = JSON.parse(text, fromNonFinite) as { optimizerSteps: number[]; emaUpdates: number; progress: P };
+  const { parameters, optimizers, m, v, ema } = taken(parts);
+  if (optimizerSteps.length !== optimizers.length) throw new CheckpointError(`the saved run has ${optimizerSteps.length} optimisers, expected ${optimizers.length}. Was it made with another model or configuration?`);
   const wanted = new Map<string, readonly number[]>([
     ...parameters.map(([name, p]): [string, readonly number[]] => [`model.${name}`, p.shape]),
     ...m.map((t, i): [string, readonly number[]] => [`optimizer.m.${i}`, t.shape]),
@@ -61,8 +62,23 @@ export async function restoreTrainingState<P extends object>(state: StateDict, {
   }
   const saved = async (prefix: string, count: number): Promise<tf.Tensor[]> => Promise.all(Array.from({ length: count }, (_, i) => read(`${prefix}.${i}`)));
   const [first, second, averages] = [await saved('optimizer.m', m.length), await saved('optimizer.v', v.length), await saved('ema', ema?.averages().length ?? 0)];
-  optimizer.restore({ step: optimizerSteps, m: first, v: second });
+  let at = 0;
+  for (const [i, optimizer] of optimizers.entries()) {
+    const count = optimizer.moments().m.length;
+    optimizer.restore({ step: optimizerSteps[i]!, m: first.slice(at, at + count), v: second.slice(at, at + count) });
+    at += count;
+  }
   ema?.restore(averages, emaUpdates);
   tf.dispose([...first, ...second, ...averages]);
   return progress;
 }
+
+function taken({ model, optimizer, ema }: TrainingParts): { parameters: (readonly [string, tf.Variable])[]; optimizers: readonly AdamW[]; m: tf.Tensor[]; v: tf.Tensor[]; ema: Ema | undefined } {
+  const optimizers: readonly AdamW[] = Array.isArray(optimizer) ? optimizer : [optimizer as AdamW];
+  const moments = optimizers.map((o) => o.moments());
+  return { parameters: Array.isArray(model) ? [...(model as readonly (readonly [string, tf.Variable])[])] : [...(model as Module).namedParameters()], optimizers, m: moments.flatMap((o) => [...o.m]), v: moments.flatMap((o) => [...o.v]), ema };
+}
+
+// JSON has no numbers for these, and the curve of a run may hold them
+const withNonFinite = (_key: string, value: unknown): unknown => (typeof value === 'number' && !Number.isFinite(value) ? { $number: String(value) } : value);
+const fromNonFinite = (_key: string, value: unknown): unknown => (typeof value === 'object' && value !== null && '$number' in value ? Number(value.$number) : value);

@@ -6,8 +6,9 @@ import { methods } from './methods.js';
 import { patterns } from './patterns.js';
 import { recovery } from './recovery.js';
 import { speed } from './speed.js';
+import type { Prunable } from '../objective.js';
 import type { Study } from './study.js';
 import { teachers } from './teachers.js';
 
 /** The paper's experiments, by name. */
-export const studies: Readonly<Record<string, Study>> = Object.fromEntries([methods, masks, patterns, recovery, teachers, speed, dynamics, activations, learningRates].map((study) => [study.name, study]));
+export const studies: Readonly<Record<string, Study | Study<Prunable>>> = Object.fromEntries([methods, masks, patterns, recovery, teachers, speed, dynamics, activations, learningRates].map((study) => [study.name, study]));

@@ -1,0 +1,35 @@
+import type { Ema } from '@tinyfusion/train';
+import type { StateDict } from '@tinyfusion/weights';
+import type { KeepOptions } from './loop.js';
+
+/** Options of recipes whose run can be kept, so that it goes on after whatever ended it. */
+export interface Checkpointing<T> {
+  /** A run that `checkpoint.save` was given; it must be of the same options. Default: from the start. */
+  resume?: StateDict | undefined;
+  /**
+   * Called every `every` steps, at the end, and where the run is cancelled or fails.
+   * `result`: what the recipe would return now; borrowed. `run`: a safetensors file to resume from
+   */
+  checkpoint?: { every: number; save: (result: T, step: number, run: Uint8Array<ArrayBuffer>) => Promise<void> } | undefined;
+}
+
+/**
+ * Keeps a run as its options say.
+ * @param ema averages that are in place while the result is stored
+ */
+export function keeping<T>({ resume, checkpoint }: Checkpointing<T>, result: (step: number) => T | Promise<T>, ema?: Ema): KeepOptions | undefined {
+  if (resume === undefined && checkpoint === undefined) return undefined;
+  return {
+    resume,
+    every: checkpoint?.every ?? Infinity,
+    save: async (run, step) => {
+      if (checkpoint === undefined) return;
+      ema?.swap();
+      try {
+        await checkpoint.save(await result(step), step, run);
+      } finally {
+        ema?.swap();
+      }
+    },
+  };
+}
