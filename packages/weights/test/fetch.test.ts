@@ -175,7 +175,7 @@ describe('what is not the file is refused, and not used', () => {
 });
 
 describe('the hub', () => {
-  it('tells address, size and hash through its client; its files are verified by them', async () => {
+  it('tells size and hash of its files, which are verified by them', async () => {
     const paths: string[] = [];
     const hub = await server((request, response) => {
       paths.push(request.url!);
@@ -187,6 +187,15 @@ describe('the hub', () => {
     expect(await fetched('hf://somebody/something@v2/model.safetensors', folder(), { hubUrl })).toEqual(values);
     expect(paths[0]).toBe('/somebody/something/resolve/v2/model.safetensors');
     await expect(fetched('hf://somebody/something/other.bin', folder(), { hubUrl })).rejects.toThrow(/the hub has no other\.bin in somebody\/something/);
+    const closed = await server((_request, response) => void response.writeHead(401).end());
+    await expect(fetched('hf://somebody/secret/model.safetensors', folder(), { hubUrl: new URL(closed.url).origin })).rejects.toThrow(/only to those it knows \(status 401\); accept its terms there and pass a token/);
+    const asked: (string | undefined)[] = [];
+    const failing = await server((request, response) => {
+      asked.push(request.headers.authorization);
+      response.writeHead(500).end();
+    });
+    await expect(fetched('hf://somebody/secret/model.safetensors', folder(), { hubUrl: new URL(failing.url).origin, hubToken: 'key' })).rejects.toThrow(/the hub answered 500/);
+    expect(asked).toEqual(['Bearer key']);
     const lying = await server((request, response) => {
       if (request.headers.range === 'bytes=0-0') response.writeHead(206, { 'content-range': `bytes 0-0/${file.length}`, 'X-Linked-ETag': `"${'0'.repeat(64)}"` }).end(file.subarray(0, 1));
       else good()(request, response);

@@ -47,25 +47,28 @@ export interface HubOptions {
   hubUrl?: string | undefined;
 }
 
+/** Asks the hub to answer about a file itself, in place of a redirect to where its bytes lie. */
+const ABOUT_FILE = 'application/vnd.xet-fileinfo+json, */*';
+
 /**
- * The address to fetch from. For files of the hub its client (`@huggingface/hub`) tells it, with the size and for large
- * files the hash.
+ * The address to fetch from. For files of the hub it is asked for the size, and for the hash, which it knows of large ones.
+ * Their client would do the same, but cannot be bundled for browsers.
  * @throws CheckpointError where the hub has no such file, or does not answer
  */
-export async function addressOf(location: Location, { hubToken, hubUrl }: HubOptions = {}): Promise<Location & { url: string }> {
+export async function addressOf(location: Location, { hubToken, hubUrl = 'https://huggingface.co' }: HubOptions = {}): Promise<Location & { url: string }> {
   const hub = hubFile(location.from);
   if (hub === undefined) return { ...location, url: location.from };
-  const { fileDownloadInfo } = await import('@huggingface/hub');
-  const { repository: repo, path, revision } = hub;
-  const found = await fileDownloadInfo({ repo, path, ...(revision === undefined ? {} : { revision }), ...(hubUrl === undefined ? {} : { hubUrl }), ...(hubToken === undefined ? {} : { accessToken: hubToken }) }).catch((cause: unknown) => {
-    const status = (cause as { statusCode?: number }).statusCode;
-    if (status === 401 || status === 403) throw new CheckpointError(`the hub gives ${location.from} only to those it knows (status ${status}); accept its terms there and pass a token`, { cause });
-    if (status === 404) return null;
-    throw cause;
-  });
-  if (found === null) throw new CheckpointError(`the hub has no ${path} in ${repo}${revision === undefined ? '' : ` at ${revision}`}`);
-  const sha256 = /^"?([0-9a-f]{64})"?$/.exec(found.etag)?.[1];
-  return { ...location, url: found.url, size: location.size ?? found.size, sha256: location.sha256 ?? sha256 };
+  const { repository, path, revision } = hub;
+  const url = `${hubUrl}/${repository}/resolve/${encodeURIComponent(revision ?? 'main')}/${path.split('/').map(encodeURIComponent).join('/')}`;
+  const answer = await fetch(url, { headers: { Range: 'bytes=0-0', Accept: ABOUT_FILE, ...(hubToken === undefined ? {} : { Authorization: `Bearer ${hubToken}` }) } });
+  await answer.body?.cancel();
+  const { status, headers } = answer;
+  if (status === 401 || status === 403) throw new CheckpointError(`the hub gives ${location.from} only to those it knows (status ${status}); accept its terms there and pass a token`);
+  if (status === 404) throw new CheckpointError(`the hub has no ${path} in ${repository}${revision === undefined ? '' : ` at ${revision}`}`);
+  if (!answer.ok) throw new CheckpointError(`the hub answered ${status} about ${location.from}; try again later`);
+  const size = Number(headers.get('X-Linked-Size') ?? /\/(\d+)$/.exec(headers.get('Content-Range') ?? '')?.[1] ?? Number.NaN);
+  const sha256 = /^"?([0-9a-f]{64})"?$/.exec(headers.get('X-Linked-ETag') ?? headers.get('ETag') ?? '')?.[1];
+  return { ...location, url, size: location.size ?? (Number.isSafeInteger(size) ? size : undefined), sha256: location.sha256 ?? sha256 };
 }
 
 function lastPart(path: string): string {
