@@ -66,6 +66,8 @@ export function program(): Command {
     .addOption(new Option('--warm-start <criterion>', 'gates start from its scores').choices(['block-influence', 'block-error', 'sensitivity', 'taylor']))
     .option('--images <n>', 'embedded training images to use', count, 10_000)
     .option('--seed <n>', 'random seed', seed, 0)
+    .option('--run <folder>', 'keep the run there: the same command goes on after whatever ended it')
+    .option('--save-every <n>', 'with --run: steps between saves', count, 100)
     .option('--out <file>', 'the decision as JSON', 'masks.json')
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).learnMasksJob(options, context)));
 
@@ -94,6 +96,8 @@ export function program(): Command {
     .addOption(new Option('--mask <whose>', 'whose massive activations are masked: each side’s own, or either’s on both').choices(['official', 'intersection']).default('official'))
     .option('--images <n>', 'embedded training images to use', count, 10_000)
     .option('--seed <n>', 'random seed', seed, 0)
+    .option('--run <folder>', 'keep the run there: the same command goes on after whatever ended it')
+    .option('--save-every <n>', 'with --run: steps between saves', count, 100)
     .option('--out <file>', 'the recovered checkpoint', 'recovered.safetensors')
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).distillJob(options, context)));
 
@@ -203,7 +207,8 @@ export function program(): Command {
   job(main, 'train', 'train the embedded models again: autoencoder, feature network, teacher')
     .option('--data <folder>', 'folder of IDX files, e.g. that of Debian’s dataset-fashion-mnist (default with --family: the embedded images)')
     .addOption(new Option('--family <name>', 'train a small teacher of this family alone, on latents of the embedded autoencoder').choices(['DiT', 'SiT', 'MAR']))
-    .option('--out <folder>', 'where checkpoints go', 'runs/embedded')
+    .option('--out <folder>', 'where checkpoints go; with --family the run’s folder, which the same command goes on with', 'runs/embedded')
+    .option('--save-every <n>', 'with --family: steps between saves', count, 100)
     .option('--steps <n>', 'steps of the teacher', count, 8500)
     .option('--seed <n>', 'with --family: random seed', seed, 0)
     .option('--fast', 'a few steps of everything, to see that it works')

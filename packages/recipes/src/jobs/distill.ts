@@ -1,8 +1,9 @@
 import { ArgumentError } from '@tinyfusion/core';
-import { saveModel } from '@tinyfusion/models';
+import { type DiT, saveModel } from '@tinyfusion/models';
 import { pruneMetadata } from '@tinyfusion/pruning';
 import { stateDictHash } from '@tinyfusion/weights';
 import { distill } from '../distill.js';
+import { RunFolder } from '../runs/run-folder.js';
 import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
 
 /** Options of `tinyfusion distill`. */
@@ -17,6 +18,9 @@ export interface DistillJob {
   mask: 'official' | 'intersection';
   images: number;
   seed: number;
+  /** Folder that the run is kept in. Default: it is not kept. */
+  run?: string;
+  saveEvery: number;
   out: string;
 }
 
@@ -28,10 +32,13 @@ export async function distillJob(job: DistillJob, context: JobContext): Promise<
     console.error(`note: ${student.name} was cut from ${student.record.teacher.name} (${student.record.teacher.sha256.slice(0, 12)}…), its teacher here is ${teacher.name} (${hash.slice(0, 12)}…)`);
   }
   if (student.model.blocks.length > teacher.model.blocks.length) throw new ArgumentError('distill: student', `${student.model.blocks.length} layers`, `at most the teacher's ${teacher.model.blocks.length}`);
-  const latents = await embeddedLatents(job.images, context);
-  const curves = await distill(student.model, teacher.model, latents, { steps: job.steps, batchSize: job.batch, lr: job.lr, sigmas: job.sigmas === 0 ? Infinity : job.sigmas, beta: job.beta, mode: job.mask, seed: job.seed, ...context });
+  const { steps, batch, lr, sigmas, beta, mask, images, seed } = job;
+  await using run = job.run === undefined ? undefined : await RunFolder.open(job.run, { task: 'distill', student: await stateDictHash(student.state), teacher: hash, steps, batch, lr, sigmas, beta, mask, images, seed }, { command: context.command, every: job.saveEvery });
+  const latents = await embeddedLatents(images, context);
   const metadata: [string, string][] = student.record === undefined ? [] : [pruneMetadata(student.record)];
   metadata.push(['tinyfusion.recovery', JSON.stringify({ command: context.command, seed: job.seed, steps: job.steps, teacher: { name: teacher.name, sha256: hash } })]);
-  await write(job.out, await saveModel(student.model, { metadata }));
+  const store = (model: DiT): Promise<Uint8Array> => saveModel(model, { metadata });
+  const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, lr, sigmas: sigmas === 0 ? Infinity : sigmas, beta, mode: mask, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse' })) });
+  await write(job.out, await store(student.model));
   await write(`${job.out}.curve.json`, JSON.stringify(curves));
 }

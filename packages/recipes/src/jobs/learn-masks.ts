@@ -1,10 +1,11 @@
 import { ArgumentError, type LongTaskOptions } from '@tinyfusion/core';
 import type { DiT } from '@tinyfusion/models';
-import { parseGroups } from '@tinyfusion/sampler';
+import { type Decision, parseGroups } from '@tinyfusion/sampler';
 import { stateDictHash } from '@tinyfusion/weights';
 import type { LatentDataset } from '../latents.js';
 import { learnMasks } from '../learn-masks.js';
 import { chooseByBlockError, chooseByBlockInfluence, chooseBySensitivity, chooseByTaylor } from '../prune.js';
+import { RunFolder } from '../runs/run-folder.js';
 import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
 import type { StoredDecision } from './decision.js';
 
@@ -24,6 +25,9 @@ export interface LearnMasksJob {
   /** A criterion whose scores the gates start from. */
   warmStart?: 'block-influence' | 'block-error' | 'sensitivity' | 'taylor';
   seed: number;
+  /** Folder that the run is kept in. Default: it is not kept. */
+  run?: string;
+  saveEvery: number;
   out: string;
 }
 
@@ -33,8 +37,11 @@ export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Pr
   const depth = model.blocks.length;
   const groups = parseScheme(job.groups);
   parseGroups(groups, depth); // a scheme that does not fit is an error before anything is computed
-  const latents = await embeddedLatents(job.images, context);
-  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, lr: job.lr, gateLr: job.gateLr, update: job.update, ...(job.per === undefined ? {} : { per: job.per }), seed: job.seed, ...(job.stopAt === undefined ? {} : { stop: { confidence: job.stopAt, stableSteps: job.steps / 10 } }), ...(job.warmStart === undefined ? {} : { warmStart: await scoresOf(job.warmStart, model, latents, job.seed, context) }), ...context });
+  const { steps, batch, lr, gateLr, update, images, per, stopAt, warmStart, seed } = job;
+  const sha256 = await stateDictHash(state);
+  await using run = job.run === undefined ? undefined : await RunFolder.open(job.run, { task: 'learn-masks', model: sha256, groups: job.groups, steps, batch, lr, gateLr, update, images, per: per ?? null, stopAt: stopAt ?? null, warmStart: warmStart ?? null, seed }, { command: context.command, every: job.saveEvery });
+  const latents = await embeddedLatents(images, context);
+  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, lr: job.lr, gateLr: job.gateLr, update: job.update, ...(job.per === undefined ? {} : { per: job.per }), seed, ...(job.stopAt === undefined ? {} : { stop: { confidence: job.stopAt, stableSteps: job.steps / 10 } }), ...(job.warmStart === undefined ? {} : { warmStart: await scoresOf(job.warmStart, model, latents, job.seed, context) }), ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'masks.json' })) });
   const kept = decision.groups.map((g) => g.kept.length);
   const sizes = typeof groups === 'string' ? decision.groups.map(() => Number(groups.split(':')[1])) : groups.map(([, size]) => size);
   const stored: StoredDecision & Record<string, unknown> = {
@@ -42,7 +49,7 @@ export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Pr
     depth,
     confidence: decision.groups.map((g) => g.confidence),
     groups: kept.map((n, i) => [n, sizes[i]!]),
-    teacher: { name, sha256: await stateDictHash(state) },
+    teacher: { name, sha256 },
     seed: job.seed,
     command: context.command,
     history: history.rows,
@@ -51,6 +58,9 @@ export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Pr
   await write(job.out, JSON.stringify(stored));
   console.log(`keep ${decision.kept.join(',')} (confidence ${decision.groups.map((g) => g.confidence.toFixed(2)).join(' ')})`);
 }
+
+/** A decision so far. */
+const storedDecision = async (decision: Decision): Promise<Uint8Array> => new TextEncoder().encode(JSON.stringify(decision));
 
 /** Scores of a criterion, high where a layer matters. */
 async function scoresOf(criterion: NonNullable<LearnMasksJob['warmStart']>, model: DiT, latents: LatentDataset, seed: number, context: LongTaskOptions): Promise<{ scores: number[]; keep: 'highest' | 'lowest' }> {
