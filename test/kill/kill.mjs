@@ -50,7 +50,7 @@ if (whole.code !== 0) fail(`the run that was not killed ended with ${whole.code}
 const reference = { weights: hash('whole.safetensors'), best: hash('whole/best.safetensors'), curve: hash('whole.safetensors.curve.json'), events: numbers('whole') };
 
 let [kills, inSaves, finished, most] = [0, 0, 0, 0];
-while (kills < wanted || finished === 0) {
+do {
   const run = `run-${finished}`;
   for (;;) {
     const before = saved(run);
@@ -73,7 +73,7 @@ while (kills < wanted || finished === 0) {
       };
       const follow = () => {
         files = watch(join(folder, run), (_, name) => {
-          if (inSave ? /\.part$/.test(name ?? '') && ++seen === target : /^step-.*\.safetensors$/.test(name ?? '') && ++seen === 1) {
+          if (inSave ? (name ?? '').endsWith('.part') && ++seen === target : /^step-.*\.safetensors$/.test(name ?? '') && ++seen === 1) {
             if (inSave) kill(true);
             else setTimeout(() => kill(false), delay);
           }
@@ -110,7 +110,7 @@ while (kills < wanted || finished === 0) {
   finished += 1;
   rmSync(join(folder, run), { recursive: true });
   process.stderr.write(`${kills} kills, ${inSaves} of them inside a save; ${finished} runs finished as the one that was not killed\n`);
-}
+} while (kills < wanted);
 rmSync(folder, { recursive: true });
 console.log(`ok: ${kills} kills, ${inSaves} inside a save; ${finished} runs ended with the weights, the best weights, the curve and the events of the run that was not killed; ${most} steps were lost at most, saved every ${every}`);
 

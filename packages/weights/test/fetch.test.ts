@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { CancelledError, CheckpointError, createRng } from '@tinyfusion/core';
 import { afterEach, describe, expect, it } from 'vitest';
 import { fetchCheckpoint, fetchFile, knownCheckpoints, toFloat32, writableTensor, writeSafetensors } from '../src/index.js';
+import { ask } from '../src/fetch/locate.js';
 import { nodeCache } from '../src/node.js';
 
 const values = createRng(1).normal(300_000);
@@ -175,7 +176,12 @@ describe('what is not the file is refused, and not used', () => {
 });
 
 describe('the hub', () => {
-  it('tells size and hash of its files, which are verified by them', async () => {
+  it('tells the same to a browser as through its client', async () => {
+    const hub = await server((_request, response) => void response.writeHead(206, { 'Content-Range': 'bytes 0-0/1234', ETag: '"abc"', 'X-Linked-ETag': `"${'0'.repeat(64)}"`, 'X-Linked-Size': '1234' }).end('x'));
+    expect(await ask({ repository: 'somebody/something', path: 'model.safetensors', revision: 'v2' }, { hubUrl: new URL(hub.url).origin })).toEqual({ url: `${new URL(hub.url).origin}/somebody/something/resolve/v2/model.safetensors`, size: 1234, etag: `"${'0'.repeat(64)}"` });
+  });
+
+  it('tells size and hash of its files through its client; they are verified by them', async () => {
     const paths: string[] = [];
     const hub = await server((request, response) => {
       paths.push(request.url!);
@@ -194,8 +200,8 @@ describe('the hub', () => {
       asked.push(request.headers.authorization);
       response.writeHead(500).end();
     });
-    await expect(fetched('hf://somebody/secret/model.safetensors', folder(), { hubUrl: new URL(failing.url).origin, hubToken: 'key' })).rejects.toThrow(/the hub answered 500/);
-    expect(asked).toEqual(['Bearer key']);
+    await expect(fetched('hf://somebody/secret/model.safetensors', folder(), { hubUrl: new URL(failing.url).origin, hubToken: 'hf_key' })).rejects.toThrow(/the hub answered 500/);
+    expect(asked).toEqual(['Bearer hf_key']);
     const lying = await server((request, response) => {
       if (request.headers.range === 'bytes=0-0') response.writeHead(206, { 'content-range': `bytes 0-0/${file.length}`, 'X-Linked-ETag': `"${'0'.repeat(64)}"` }).end(file.subarray(0, 1));
       else good()(request, response);

@@ -47,28 +47,56 @@ export interface HubOptions {
   hubUrl?: string | undefined;
 }
 
-/** Asks the hub to answer about a file itself, in place of a redirect to where its bytes lie. */
-const ABOUT_FILE = 'application/vnd.xet-fileinfo+json, */*';
+/** What the hub says of a file. */
+interface HubAnswer {
+  url: string;
+  size?: number | undefined;
+  etag?: string | undefined;
+}
 
 /**
- * The address to fetch from. For files of the hub it is asked for the size, and for the hash, which it knows of large ones.
- * Their client would do the same, but cannot be bundled for browsers.
+ * The address to fetch from. For files of the hub it tells the size, and of large files the hash: in Node through its
+ * client (`@huggingface/hub`), in a browser by the same request, as the client cannot be bundled.
  * @throws CheckpointError where the hub has no such file, or does not answer
  */
-export async function addressOf(location: Location, { hubToken, hubUrl = 'https://huggingface.co' }: HubOptions = {}): Promise<Location & { url: string }> {
+export async function addressOf(location: Location, options: HubOptions = {}): Promise<Location & { url: string }> {
   const hub = hubFile(location.from);
   if (hub === undefined) return { ...location, url: location.from };
   const { repository, path, revision } = hub;
+  const found = await (isNode ? askThroughClient : ask)(hub, options).catch((cause: unknown) => {
+    const status = (cause as { statusCode?: number }).statusCode;
+    if (status === 401 || status === 403) throw new CheckpointError(`the hub gives ${location.from} only to those it knows (status ${status}); accept its terms there and pass a token`, { cause });
+    if (status === 404) return null;
+    throw status === undefined ? cause : new CheckpointError(`the hub answered ${status} about ${location.from}; try again later`, { cause });
+  });
+  if (found === null) throw new CheckpointError(`the hub has no ${path} in ${repository}${revision === undefined ? '' : ` at ${revision}`}`);
+  const sha256 = /^"?([0-9a-f]{64})"?$/.exec(found.etag ?? '')?.[1];
+  return { ...location, url: found.url, size: location.size ?? found.size, sha256: location.sha256 ?? sha256 };
+}
+
+type HubFile = NonNullable<ReturnType<typeof hubFile>>;
+
+const isNode = typeof process !== 'undefined' && process.versions?.node !== undefined && typeof document === 'undefined';
+
+async function askThroughClient({ repository: repo, path, revision }: HubFile, { hubToken, hubUrl }: HubOptions): Promise<HubAnswer | null> {
+  // a name that bundlers do not follow
+  const client = '@huggingface/hub';
+  const { fileDownloadInfo } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ client)) as typeof import('@huggingface/hub');
+  return fileDownloadInfo({ repo, path, ...(revision === undefined ? {} : { revision }), ...(hubUrl === undefined ? {} : { hubUrl }), ...(hubToken === undefined ? {} : { accessToken: hubToken }) });
+}
+
+/** Asks the hub to answer about a file itself, in place of a redirect to where its bytes lie. */
+const ABOUT_FILE = 'application/vnd.xet-fileinfo+json, */*';
+
+/** What the client asks, for browsers. @internal */
+export async function ask({ repository, path, revision }: HubFile, { hubToken, hubUrl = 'https://huggingface.co' }: HubOptions): Promise<HubAnswer> {
   const url = `${hubUrl}/${repository}/resolve/${encodeURIComponent(revision ?? 'main')}/${path.split('/').map(encodeURIComponent).join('/')}`;
   const answer = await fetch(url, { headers: { Range: 'bytes=0-0', Accept: ABOUT_FILE, ...(hubToken === undefined ? {} : { Authorization: `Bearer ${hubToken}` }) } });
   await answer.body?.cancel();
   const { status, headers } = answer;
-  if (status === 401 || status === 403) throw new CheckpointError(`the hub gives ${location.from} only to those it knows (status ${status}); accept its terms there and pass a token`);
-  if (status === 404) throw new CheckpointError(`the hub has no ${path} in ${repository}${revision === undefined ? '' : ` at ${revision}`}`);
-  if (!answer.ok) throw new CheckpointError(`the hub answered ${status} about ${location.from}; try again later`);
+  if (!answer.ok) throw Object.assign(new Error(`status ${status}`), { statusCode: status });
   const size = Number(headers.get('X-Linked-Size') ?? /\/(\d+)$/.exec(headers.get('Content-Range') ?? '')?.[1] ?? Number.NaN);
-  const sha256 = /^"?([0-9a-f]{64})"?$/.exec(headers.get('X-Linked-ETag') ?? headers.get('ETag') ?? '')?.[1];
-  return { ...location, url, size: location.size ?? (Number.isSafeInteger(size) ? size : undefined), sha256: location.sha256 ?? sha256 };
+  return { url, size: Number.isSafeInteger(size) ? size : undefined, etag: headers.get('X-Linked-ETag') ?? headers.get('ETag') ?? undefined };
 }
 
 function lastPart(path: string): string {
