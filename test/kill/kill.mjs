@@ -49,14 +49,14 @@ const whole = await start('whole', 'whole.safetensors').ended;
 if (whole.code !== 0) fail(`the run that was not killed ended with ${whole.code}: ${whole.stderr}`);
 const reference = { weights: hash('whole.safetensors'), best: hash('whole/best.safetensors'), curve: hash('whole.safetensors.curve.json'), events: numbers('whole') };
 
-let [kills, inSaves, finished, most] = [0, 0, 0, 0];
+const done = { kills: 0, inSaves: 0, runs: 0, mostLost: 0 };
 do {
-  const run = `run-${finished}`;
+  const run = `run-${done.runs}`;
   for (;;) {
     const before = saved(run);
     const { child, ended } = start(run, `${run}.safetensors`);
     let stop = () => {};
-    if (kills < wanted) {
+    if (done.kills < wanted) {
       // a third of the kills while a file is being written, the others at any moment once the run is under way
       const inSave = uniform() < 1 / 3;
       let seen = 0;
@@ -66,8 +66,8 @@ do {
       let files;
       const kill = (during) => {
         if (child.exitCode === null && child.kill('SIGKILL')) {
-          kills += 1;
-          if (during) inSaves += 1;
+          done.kills += 1;
+          if (during) done.inSaves += 1;
         }
         stop();
       };
@@ -86,13 +86,13 @@ do {
     }
     const { code, signal, stderr } = await ended;
     stop();
-    if (signal === null && code !== 0) fail(`a run after ${kills} kills ended with ${code}: ${stderr}`);
+    if (signal === null && code !== 0) fail(`a run after ${done.kills} kills ended with ${code}: ${stderr}`);
     if (/damaged/.test(stderr)) fail(`a save was damaged by a kill: ${stderr}`);
     const events = existsSync(join(folder, run, 'events.jsonl')) ? eventsOf(run) : [];
     // it went on from what was saved: no step between is done twice or left out
     events.forEach(({ step }, i) => step === i + 1 || fail(`the events of ${run} are not in order at step ${step}`));
     const lost = events.length - saved(run);
-    most = Math.max(most, lost);
+    done.mostLost = Math.max(done.mostLost, lost);
     if (lost > every) fail(`${lost} steps would be lost, saved every ${every}`);
     if (saved(run) < before) fail(`the run went back from step ${before} to ${saved(run)}`);
     if (code === 0) break;
@@ -107,12 +107,12 @@ do {
     const b = tensorBytes(readFileSync(join(folder, file.replace(run, 'whole'))));
     if (!a.equals(b)) fail(`the weights of ${file} differ from those of the run that was not killed`);
   }
-  finished += 1;
+  done.runs += 1;
   rmSync(join(folder, run), { recursive: true });
-  process.stderr.write(`${kills} kills, ${inSaves} of them inside a save; ${finished} runs finished as the one that was not killed\n`);
-} while (kills < wanted);
+  process.stderr.write(`${done.kills} kills, ${done.inSaves} of them inside a save; ${done.runs} runs finished as the one that was not killed\n`);
+} while (done.kills < wanted);
 rmSync(folder, { recursive: true });
-console.log(`ok: ${kills} kills, ${inSaves} inside a save; ${finished} runs ended with the weights, the best weights, the curve and the events of the run that was not killed; ${most} steps were lost at most, saved every ${every}`);
+console.log(`ok: ${done.kills} kills, ${done.inSaves} inside a save; ${done.runs} runs ended with the weights, the best weights, the curve and the events of the run that was not killed; ${done.mostLost} steps were lost at most, saved every ${every}`);
 
 /** A safetensors file without its header. */
 function tensorBytes(file) {

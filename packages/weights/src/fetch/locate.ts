@@ -1,3 +1,4 @@
+import type * as Hub from '@huggingface/hub';
 import { ArgumentError, CheckpointError } from '@tinyfusion/core';
 import { knownCheckpoints } from './known-checkpoints.js';
 
@@ -81,7 +82,7 @@ const isNode = typeof process !== 'undefined' && process.versions?.node !== unde
 async function askThroughClient({ repository: repo, path, revision }: HubFile, { hubToken, hubUrl }: HubOptions): Promise<HubAnswer | null> {
   // a name that bundlers do not follow
   const client = '@huggingface/hub';
-  const { fileDownloadInfo } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ client)) as typeof import('@huggingface/hub');
+  const { fileDownloadInfo } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ client)) as typeof Hub;
   return fileDownloadInfo({ repo, path, ...(revision === undefined ? {} : { revision }), ...(hubUrl === undefined ? {} : { hubUrl }), ...(hubToken === undefined ? {} : { accessToken: hubToken }) });
 }
 
