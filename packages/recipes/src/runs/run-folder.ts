@@ -1,0 +1,180 @@
+import { ArgumentError, CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
+import type { StateDict } from '@tinyfusion/weights';
+import { parseSafetensors } from '@tinyfusion/weights';
+import { writeFileAtomic } from '@tinyfusion/weights/node';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, readdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Checkpointing } from '../checkpointing.js';
+import { EventLog } from './event-log.js';
+import { lockFolder } from './run-lock.js';
+
+/** What makes two runs the same: options, and hashes of models and data. */
+export type RunIdentity = Readonly<Record<string, string | number | boolean | readonly (string | number)[] | null>>;
+
+/** Options of {@link RunFolder.open}. */
+export interface RunFolderOptions {
+  /** The command as it was typed. */
+  command: string;
+  /** Steps between saves. Default 100. */
+  every?: number;
+  /** How many of the last saves are kept. Default 3. */
+  last?: number;
+  /** Saves whose step is a multiple of this are kept too. Default: none. */
+  keepEvery?: number;
+}
+
+type Rules = Required<Pick<RunFolderOptions, 'every' | 'last'>> & Pick<RunFolderOptions, 'keepEvery'>;
+
+/**
+ * A folder that a run is kept in, so that it can be killed at any moment and goes on:
+ *
+ * - `run.json`: which run it is. Another one is refused
+ * - `step-000500-1a2b3c4d.safetensors`: saved runs, with a part of the file's SHA-256; written beside, synced and renamed.
+ *   One that is damaged is set aside, and the one before it is used
+ * - `model.safetensors`, `best.safetensors`: the result so far, and the best by the metric that the recipe is given (of mask
+ *   learning `masks.json`)
+ * - `events.jsonl`: every step's numbers
+ * - `lock`: who writes it
+ */
+export class RunFolder {
+  readonly path: string;
+  readonly #options: Rules;
+  readonly #unlock: () => Promise<void>;
+  readonly #resume: { step: number; state: StateDict } | undefined;
+  readonly #log: EventLog;
+  #recent: number[] = [];
+
+  private constructor(path: string, options: Rules, unlock: () => Promise<void>, resume: { step: number; state: StateDict } | undefined, log: EventLog) {
+    this.path = path;
+    this.#options = options;
+    this.#unlock = unlock;
+    this.#resume = resume;
+    this.#log = log;
+  }
+
+  /**
+   * Opens a folder for a run, new or to go on with.
+   * @throws CheckpointError where it holds another run, or another process writes it
+   */
+  static async open(path: string, identity: RunIdentity, { command, every = 100, last = 3, keepEvery }: RunFolderOptions): Promise<RunFolder> {
+    for (const [name, value] of Object.entries({ every, last, keepEvery: keepEvery ?? 1 })) if (!Number.isInteger(value) || value < 1) throw new ArgumentError(`RunFolderOptions.${name}`, value, 'a positive integer');
+    await mkdir(path, { recursive: true });
+    const unlock = await lockFolder(path);
+    try {
+      await checkIdentity(join(path, 'run.json'), identity, command);
+      await removeParts(path);
+      const resume = await newest(path);
+      const log = await EventLog.open(join(path, 'events.jsonl'), resume?.step ?? 0);
+      return new RunFolder(path, { every, last, ...(keepEvery === undefined ? {} : { keepEvery }) }, unlock, resume, log);
+    } catch (error) {
+      await unlock();
+      throw error;
+    }
+  }
+
+  /** Steps that were done before. */
+  get step(): number {
+    return this.#resume?.step ?? 0;
+  }
+
+  /**
+   * Options for a recipe: from where it goes on, and where it is kept.
+   * @param store makes the result's file
+   * @param options `metric`: name of the value whose mean since the last save is to be small for the best result. Default:
+   * no best is kept. `name`: of the result's file, default `'model.safetensors'`
+   */
+  checkpointing<T>(store: (result: T) => Promise<Uint8Array>, { signal, onProgress }: LongTaskOptions, { metric, name = 'model.safetensors' }: { metric?: string; name?: string } = {}): Checkpointing<T> & LongTaskOptions {
+    return {
+      signal,
+      resume: this.#resume?.state,
+      onProgress: (event) => {
+        onProgress?.(event);
+        if (event.unit !== 'step') return;
+        this.#log.add(event);
+        if (metric !== undefined && event.values?.[metric] !== undefined) this.#recent.push(event.values[metric]);
+        void this.#log.tick().catch(() => {}); // the next save says what is wrong
+      },
+      checkpoint: { every: this.#options.every, save: async (result, step, run) => this.#save(step, run, name, await store(result)) },
+    };
+  }
+
+  async #save(step: number, run: Uint8Array, name: string, result: Uint8Array): Promise<void> {
+    await this.#log.flush({ sync: true });
+    await writeFileAtomic(join(this.path, `step-${String(step).padStart(6, '0')}-${digest(run)}.safetensors`), run);
+    await writeFileAtomic(join(this.path, name), result);
+    await this.#keepBest(step, result);
+    const saves = await savesIn(this.path);
+    const { last, keepEvery } = this.#options;
+    for (const save of saves.slice(0, -last)) if (keepEvery === undefined || save.step % keepEvery !== 0) await rm(join(this.path, save.name), { force: true });
+  }
+
+  async #keepBest(step: number, result: Uint8Array): Promise<void> {
+    if (this.#recent.length === 0) return;
+    const value = this.#recent.reduce((a, b) => a + b, 0) / this.#recent.length;
+    this.#recent = [];
+    const path = join(this.path, 'best.json');
+    const earlier = await readFile(path, 'utf8').then(
+      (text) => JSON.parse(text) as { step: number; value: number },
+      () => undefined,
+    );
+    // a run that goes on may meet a best of steps that it has yet to do again
+    if (!Number.isFinite(value) || (earlier !== undefined && earlier.step < step && earlier.value <= value)) return;
+    await writeFileAtomic(join(this.path, 'best.safetensors'), result);
+    await writeFileAtomic(path, JSON.stringify({ step, value }));
+  }
+
+  /** Lets others write the folder. */
+  async close(): Promise<void> {
+    await this.#log.close();
+    await this.#unlock();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+const digest = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex').slice(0, 8);
+
+/** Saved runs by step, the newest last. */
+async function savesIn(path: string): Promise<{ name: string; step: number; hash: string }[]> {
+  const found = (await readdir(path)).flatMap((name) => {
+    const match = /^step-(\d+)-([0-9a-f]{8})\.safetensors$/.exec(name);
+    return match === null ? [] : [{ name, step: Number(match[1]), hash: match[2]! }];
+  });
+  return found.toSorted((a, b) => a.step - b.step);
+}
+
+/** The newest save that is as it was written; damaged ones are set aside. */
+async function newest(path: string): Promise<{ step: number; state: StateDict } | undefined> {
+  for (const { name, step, hash } of (await savesIn(path)).toReversed()) {
+    const file = join(path, name);
+    const bytes = new Uint8Array(await readFile(file));
+    if (digest(bytes) === hash) return { step, state: await parseSafetensors(bytes, file) };
+    await rename(file, `${file}.damaged`);
+    console.error(`note: ${file} is damaged and was set aside as ${name}.damaged; the run goes on from the save before it`);
+  }
+  return undefined;
+}
+
+/** Files that a killed process was writing. */
+async function removeParts(path: string): Promise<void> {
+  for (const name of await readdir(path)) if (/\.[0-9a-f]{8}\.part$/.test(name)) await rm(join(path, name), { force: true });
+}
+
+async function checkIdentity(path: string, identity: RunIdentity, command: string): Promise<void> {
+  const text = await readFile(path, 'utf8').catch(() => undefined);
+  if (text === undefined) return writeFileAtomic(path, `${JSON.stringify({ version: 1, identity, command, started: new Date().toISOString() }, null, 2)}\n`);
+  let stored: { identity?: RunIdentity };
+  try {
+    stored = JSON.parse(text) as { identity?: RunIdentity };
+  } catch (cause) {
+    throw new CheckpointError(`${path} is no description of a run; use another folder`, { cause });
+  }
+  const before = stored.identity ?? {};
+  const different = [...new Set([...Object.keys(before), ...Object.keys(identity)])].filter((name) => JSON.stringify(before[name]) !== JSON.stringify(identity[name]));
+  if (different.length === 0) return;
+  const told = different.map((name) => `${name} was ${JSON.stringify(before[name] ?? null)} and is ${JSON.stringify(identity[name] ?? null)}`);
+  throw new CheckpointError(`${path} is of another run: ${told.join('; ')}. Give the same options and data to go on, or another folder to start anew`);
+}
