@@ -169,7 +169,7 @@ export class LoraAdapters {
     }
   }
 
-  /** Copies values of {@link state} into one adapter. @throws CheckpointError where one is missing, left over or of another shape; nothing is changed then */
+  /** Copies values of `state` into one adapter. @throws CheckpointError where one is missing, left over or of another shape; nothing is changed then */
   async load(state: StateDict, name?: string): Promise<void> {
     const own = new Map(this.state(name));
     checkState(own, state);

@@ -17,7 +17,7 @@ export type WriteOnnxOptions = Omit<ExportOnnxOptions, 'dataName'>;
  *
  * @param path e.g. `dit.onnx`; weights beside it are `dit.onnx.data`
  * @returns the paths that were written
- * @throws as {@link exportOnnx}, and CheckpointError where a file cannot be written
+ * @throws as `exportOnnx`, and CheckpointError where a file cannot be written
  */
 export async function writeOnnx(path: string, model: StoredModel, options: WriteOnnxOptions = {}): Promise<string[]> {
   const { model: file, data } = await onnxFiles(model, { ...options, dataName: `${basename(path)}.data` });
