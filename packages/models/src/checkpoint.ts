@@ -1,7 +1,7 @@
-import { CheckpointError } from '@tinyfusion/core';
+import { ArgumentError, CheckpointError } from '@tinyfusion/core';
 import { type Init, MODEL_KEY, type ToSafetensorsOptions, storedConfig, toSafetensors } from '@tinyfusion/nn';
 import type { StateDict } from '@tinyfusion/weights';
-import { DiT, type DiTConfig } from './dit.js';
+import { type BlockPart, DiT, type DiTConfig, LinearBlock } from './dit.js';
 import { type LoadOptions, blank, filled } from './filled.js';
 import { MAR, type MARConfig } from './mar/mar.js';
 import { SiT } from './sit.js';
@@ -22,16 +22,30 @@ export async function saveModel(model: StoredModel, options: Pick<ToSafetensorsO
 
 /** The configuration as the model is now: pruning has changed its depth. */
 function shapeOf(model: StoredModel): object {
-  if (model instanceof DiT) return { ...model.config, depth: model.blocks.length };
+  if (model instanceof DiT) {
+    const { thinned: _, ...config } = model.config;
+    const thinned = Object.fromEntries(model.blocks.flatMap((block, i) => (partOf(block) === undefined ? [] : [[i, partOf(block)]])));
+    return { ...config, depth: model.blocks.length, ...(Object.keys(thinned).length > 0 ? { thinned } : {}) };
+  }
   if (model instanceof MAR) return { ...model.config, encoderDepth: model.encoder_blocks.length, decoderDepth: model.decoder_blocks.length };
   return model.config;
 }
 
-/** A model of the same shape but other depths, one a stack, its weights to be loaded. */
-export function withDepths<M extends DiT | SiT | MAR>(model: M, depths: readonly number[]): M {
+/** What is left of a block, where pruning has taken from it. */
+export function partOf(block: DiT['blocks'][number]): BlockPart | undefined {
+  if (block instanceof LinearBlock) return 'linear';
+  return block.attn === undefined ? 'mlp' : block.mlp === undefined ? 'attention' : undefined;
+}
+
+/**
+ * A model of the same shape but other depths, one a stack, its weights to be loaded.
+ * @param thinned blocks of which only a part is there, see `DiTConfig`; not for MAR. Default: none
+ */
+export function withDepths<M extends DiT | SiT | MAR>(model: M, depths: readonly number[], thinned?: DiTConfig['thinned']): M {
   const init = { init: 'zeros' } as const;
+  if (model instanceof MAR && Object.keys(thinned ?? {}).length > 0) throw new ArgumentError('withDepths: thinned', thinned, 'nothing for a MAR, whose blocks stay whole');
   if (model instanceof MAR) return new MAR({ ...model.config, encoderDepth: depths[0]!, decoderDepth: depths[1]! }, init) as M;
-  const config = { ...model.config, depth: depths[0]! };
+  const config = { ...model.config, depth: depths[0]!, thinned };
   return (model instanceof SiT ? new SiT(config, init) : new DiT(config, init)) as M;
 }
 

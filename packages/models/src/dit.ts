@@ -24,7 +24,12 @@ export interface DiTConfig {
   numClasses: number;
   /** Whether the output has a second half of channels for the variance. Upstream: true. */
   learnSigma: boolean;
+  /** Blocks of which pruning has left a part, by index. Default: all are whole. */
+  thinned?: Readonly<Record<number, BlockPart>> | undefined;
 }
+
+/** What is left of a block: one of its branches, or a linear layer that stands for it and blocks after it. */
+export type BlockPart = 'attention' | 'mlp' | 'linear';
 
 /** Options of {@link DiT.forward}. */
 export interface DiTForwardOptions extends HookOptions {
@@ -44,7 +49,7 @@ export class DiT extends Module {
   /** Fixed, but part of the checkpoint: `[1, T, D]`. */
   readonly pos_embed: tf.Variable;
   /** Pruning removes entries. */
-  readonly blocks: DiTBlock[];
+  readonly blocks: (DiTBlock | LinearBlock)[];
   readonly final_layer: FinalLayer;
 
   /**
@@ -55,14 +60,17 @@ export class DiT extends Module {
   constructor(config: DiTConfig, { init }: { init: Init }) {
     super();
     checkConfig(config);
-    const { inputSize, patchSize, inChannels, hiddenSize, depth, numHeads, mlpRatio, learnSigma } = config;
+    const { inputSize, patchSize, inChannels, hiddenSize, depth, numHeads, mlpRatio, learnSigma, thinned } = config;
     this.config = { ...config };
     const grid = inputSize / patchSize;
     this.x_embedder = new PatchEmbed(patchSize, inChannels, hiddenSize, init);
     this.t_embedder = new TimestepEmbedder(hiddenSize, init);
     this.y_embedder = new LabelEmbedder(config, init);
     this.pos_embed = tf.tidy(() => tf.variable(tf.tensor(positionEmbedding(hiddenSize, grid), [1, grid * grid, hiddenSize]), false));
-    this.blocks = Array.from({ length: depth }, () => new DiTBlock(hiddenSize, numHeads, mlpRatio, init));
+    this.blocks = Array.from({ length: depth }, (_, i) => {
+      const part = thinned?.[i];
+      return part === 'linear' ? new LinearBlock(hiddenSize, init) : new DiTBlock(hiddenSize, numHeads, mlpRatio, init, part);
+    });
     this.final_layer = new FinalLayer(hiddenSize, patchSize, inChannels * (learnSigma ? 2 : 1), init);
   }
 
@@ -106,14 +114,18 @@ export class DiT extends Module {
 
 /** DiT block with adaLN-Zero conditioning (Peebles & Xie 2023, figure 3). */
 export class DiTBlock extends Module {
-  readonly attn: Attention;
-  readonly mlp: Mlp;
+  /** Absent where only the MLP is left. */
+  readonly attn?: Attention;
+  /** Absent where only attention is left. */
+  readonly mlp?: Mlp;
+  /** Of both branches, also where one is gone. */
   readonly adaLN_modulation: readonly [typeof silu, Linear];
 
-  constructor(hiddenSize: number, numHeads: number, mlpRatio: number, init: Init) {
+  /** @param part the branch that is left. Default: both */
+  constructor(hiddenSize: number, numHeads: number, mlpRatio: number, init: Init, part?: 'attention' | 'mlp') {
     super();
-    this.attn = new Attention(hiddenSize, numHeads, init);
-    this.mlp = new Mlp(hiddenSize, Math.floor(hiddenSize * mlpRatio), { init });
+    if (part !== 'mlp') this.attn = new Attention(hiddenSize, numHeads, init);
+    if (part !== 'attention') this.mlp = new Mlp(hiddenSize, Math.floor(hiddenSize * mlpRatio), { init });
     this.adaLN_modulation = [silu, new Linear(hiddenSize, 6 * hiddenSize, { init, weightInit: zeros })];
   }
 
@@ -122,9 +134,25 @@ export class DiTBlock extends Module {
     return tf.tidy(() => {
       const [activation, projection] = this.adaLN_modulation;
       const [shift1, scale1, gate1, shift2, scale2, gate2] = tf.split(projection.forward(activation(c)), 6, 1) as Six<tf.Tensor2D>; // six of [N, D]
-      const h = around('attention', x, (z) => gatedAdd(z, gate1, this.attn.forward(modulatedNorm(z, shift1, scale1))));
-      return around('mlp', h, (z) => gatedAdd(z, gate2, this.mlp.forward(modulatedNorm(z, shift2, scale2))));
+      const { attn, mlp } = this;
+      const h = attn === undefined ? x : around('attention', x, (z) => gatedAdd(z, gate1, attn.forward(modulatedNorm(z, shift1, scale1))));
+      return mlp === undefined ? h : around('mlp', h, (z) => gatedAdd(z, gate2, mlp.forward(modulatedNorm(z, shift2, scale2))));
     });
+  }
+}
+
+/** A linear layer in the place of blocks: y = x + (x Wᵀ + b), without a condition. Its first values are zeros: the identity. */
+export class LinearBlock extends Module {
+  readonly linear: Linear;
+
+  constructor(hiddenSize: number, init: Init) {
+    super();
+    this.linear = new Linear(hiddenSize, hiddenSize, { init, weightInit: zeros });
+  }
+
+  /** @param x `[N, T, D]` @returns `[N, T, D]` */
+  forward(x: Float<'N T D'>): Float<'N T D'> {
+    return tf.tidy(() => tf.add(x, this.linear.forward(x)) as tf.Tensor3D);
   }
 }
 
@@ -220,6 +248,9 @@ function checkConfig(config: DiTConfig): void {
   if (inputSize % patchSize !== 0) throw new ArgumentError('DiTConfig.patchSize', patchSize, `a divisor of inputSize ${inputSize}`);
   if (hiddenSize % numHeads !== 0) throw new ArgumentError('DiTConfig.numHeads', numHeads, `a divisor of hiddenSize ${hiddenSize}`);
   if (hiddenSize % 4 !== 0) throw new ArgumentError('DiTConfig.hiddenSize', hiddenSize, 'a multiple of 4, which the position embedding needs');
+  for (const [index, part] of Object.entries(config.thinned ?? {})) {
+    if (!/^\d+$/.test(index) || Number(index) >= config.depth || !['attention', 'mlp', 'linear'].includes(part)) throw new ArgumentError('DiTConfig.thinned', `${index}: ${JSON.stringify(part)}`, `blocks below ${config.depth}, each 'attention', 'mlp' or 'linear'`);
+  }
   if (!(mlpRatio > 0)) throw new ArgumentError('DiTConfig.mlpRatio', mlpRatio, 'more than 0');
   if (!(classDropoutProb >= 0 && classDropoutProb < 1)) throw new ArgumentError('DiTConfig.classDropoutProb', classDropoutProb, 'a probability in [0, 1)');
 }

@@ -1,8 +1,8 @@
-export { loadAutoencoderKL, loadDiT, loadModel, saveModel, withDepths, type StoredModel } from './checkpoint.js';
+export { loadAutoencoderKL, loadDiT, loadModel, partOf, saveModel, withDepths, type StoredModel } from './checkpoint.js';
 export { fromDiffusersNames, toDiffusersNames } from './diffusers.js';
 export { ditFromDiffusers, ditToDiffusers, isDiffusersDiT } from './diffusers-dit.js';
 export type { LoadOptions } from './filled.js';
-export { DiT, DiTBlock, FinalLayer, LabelEmbedder, PatchEmbed, TimestepEmbedder, type DiTConfig, type DiTForwardOptions } from './dit.js';
+export { DiT, DiTBlock, FinalLayer, LabelEmbedder, LinearBlock, PatchEmbed, TimestepEmbedder, type BlockPart, type DiTConfig, type DiTForwardOptions } from './dit.js';
 export { positionEmbedding, timestepEmbedding } from './embeddings.js';
 export * from './mar/index.js';
 export { createModel, ditConfig, marConfig, presets, type ChangesOf, type ModelOf } from './presets.js';

@@ -1,4 +1,4 @@
-import { type DiT, type DiTBlock, type FinalLayer, SiT, type TimestepEmbedder } from '@tinyfusion/models';
+import { type DiT, type DiTBlock, type FinalLayer, LinearBlock, SiT, type TimestepEmbedder } from '@tinyfusion/models';
 import type { GraphBuilder, Value } from './graph-builder.js';
 import { conv2d, embedding, fromFloat32, gelu, linear, mlp, modulatedNorm, selfAttention, silu, unsqueeze } from './layers.js';
 
@@ -13,7 +13,7 @@ export function ditGraph(g: GraphBuilder, model: DiT): void {
   let h = g.node('Add', [patchEmbed(g, model, x), g.parameter(model, 'pos_embed', [1, tokens, hiddenSize])]); //  [N, T, D]
   const c = g.node('Add', [timestepEmbed(g, model.t_embedder, t), embedding(g, model.y_embedder.embedding_table, y)]); // [N, D]
   const active = silu(g, c); // every block's adaLN starts with it
-  for (const block of model.blocks) h = ditBlock(g, block, h, active);
+  for (const block of model.blocks) h = block instanceof LinearBlock ? g.node('Add', [h, linear(g, block.linear, h)]) : ditBlock(g, block, h, active);
   const output = unpatchify(g, model, finalLayer(g, model.final_layer, h, active));
   g.output('output', output, ['N', inputSize, inputSize, model.outChannels]);
 }
@@ -40,8 +40,8 @@ export function timestepEmbed(g: GraphBuilder, embedder: TimestepEmbedder, t: Va
 function ditBlock(g: GraphBuilder, { adaLN_modulation: [, projection], attn, mlp: layers }: DiTBlock, x: Value, active: Value): Value {
   const width = projection.inFeatures;
   const [shift1, scale1, gate1, shift2, scale2, gate2] = g.nodeOf(6, 'Split', [unsqueeze(g, linear(g, projection, active), [1])], { axis: 2 }) as [Value, Value, Value, Value, Value, Value]; // six of [N, 1, D]
-  const h = g.node('Add', [x, g.node('Mul', [gate1, selfAttention(g, attn, modulatedNorm(g, x, width, shift1, scale1))])]);
-  return g.node('Add', [h, g.node('Mul', [gate2, mlp(g, layers, modulatedNorm(g, h, width, shift2, scale2), gelu)])]);
+  const h = attn === undefined ? x : g.node('Add', [x, g.node('Mul', [gate1, selfAttention(g, attn, modulatedNorm(g, x, width, shift1, scale1))])]);
+  return layers === undefined ? h : g.node('Add', [h, g.node('Mul', [gate2, mlp(g, layers, modulatedNorm(g, h, width, shift2, scale2), gelu)])]);
 }
 
 function finalLayer(g: GraphBuilder, { adaLN_modulation: [, projection], linear: last }: FinalLayer, x: Value, active: Value): Value {

@@ -1,5 +1,5 @@
 import { ArgumentError, TinyFusionError, createRng } from '@tinyfusion/core';
-import { AutoencoderKL, type AutoencoderConfig, DiT, type DiTConfig, MAR, type MARConfig, SiT, TinyAutoencoder, TokenMask, withDepths } from '@tinyfusion/models';
+import { AutoencoderKL, type AutoencoderConfig, DiT, type DiTBlock, type DiTConfig, MAR, type MARConfig, SiT, TinyAutoencoder, TokenMask, withDepths } from '@tinyfusion/models';
 import { Linear, MODEL_KEY, loadState, readState, replaceModule } from '@tinyfusion/nn';
 import { type PruneRecord, pruneBlocks, pruneMetadata, readPruneRecord } from '@tinyfusion/pruning';
 import { stateDictOf } from '@tinyfusion/weights';
@@ -10,6 +10,9 @@ import { onnxFiles } from '../src/export.js';
 import { exportOnnx } from '../src/index.js';
 import { placed } from '../src/placement.js';
 import { contentsOf, difference, fill, noise, runOnnx } from './compare.js';
+
+/** The MLP of a whole block. */
+const mlpOf = (model: DiT, block: number) => (model.blocks[block] as DiTBlock).mlp!;
 
 const dit: DiTConfig = { inputSize: 8, patchSize: 2, inChannels: 4, hiddenSize: 48, depth: 3, numHeads: 3, mlpRatio: 4, classDropoutProb: 0.1, numClasses: 5, learnSigma: true };
 const mar: MARConfig = {
@@ -84,7 +87,7 @@ describe('DiT and SiT', () => {
   it('float16 stays finite where activations are large', async () => {
     const model = fill(new DiT(dit, { init: 'zeros' }));
     // hidden values of some hundreds: their cubes are beyond float16
-    tf.tidy(() => model.blocks[0]!.mlp.fc1.weight.assign(tf.mul(model.blocks[0]!.mlp.fc1.weight, 150)));
+    tf.tidy(() => mlpOf(model, 0).fc1.weight.assign(tf.mul(mlpOf(model, 0).fc1.weight, 150)));
     const inputs = ditInputs(2);
     const { output } = await runOnnx((await exportOnnx(model, { dtype: 'F16' })).model, inputs);
     expect((await difference(output, model.forward(inputs.x, inputs.t, inputs.y))).relative).toBeLessThan(f16);
@@ -185,7 +188,7 @@ describe('the file', () => {
   it('is read tensor by tensor', async () => {
     const model = fill(new DiT(dit, { init: 'zeros' }));
     const { model: file } = await onnxFiles(model, {});
-    const weight = model.blocks[1]!.mlp.fc1.weight;
+    const weight = mlpOf(model, 1).fc1.weight;
     const stream = file.stream();
     await stream.next();
     // the stream has begun: what it has not come to is not read
@@ -234,7 +237,7 @@ describe('errors', () => {
 
   it('weights beyond float16', async () => {
     const model = fill(new DiT(dit, { init: 'zeros' }));
-    tf.tidy(() => model.blocks[0]!.mlp.fc2.weight.assign(tf.mul(model.blocks[0]!.mlp.fc2.weight, 1e6)));
+    tf.tidy(() => mlpOf(model, 0).fc2.weight.assign(tf.mul(mlpOf(model, 0).fc2.weight, 1e6)));
     const error = await exportOnnx(model, { dtype: 'F16' }).then(() => undefined, (e: unknown) => e);
     expect(TinyFusionError.isInstance(error)).toBe(true);
     expect((error as Error).message).toMatch(/blocks\.0\.mlp\.fc2\.weight.*float16/);

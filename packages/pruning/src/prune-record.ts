@@ -68,7 +68,7 @@ function checkRecord(value: unknown, generation = 0): PruneRecord {
   if (typeof r.teacher?.name !== 'string' || !/^[0-9a-f]{64}$/.test(String(r.teacher.sha256))) fail('teacher must have a name and a SHA-256');
   if (r.groups !== undefined && (!isPairs(r.groups) || !r.groups.every(([n, m]) => n <= m))) fail('groups must be pairs [N, M] with N ≤ M');
   if (r.confidence !== undefined && !(Array.isArray(r.confidence) && r.confidence.every((c) => typeof c === 'number'))) fail('confidence must be numbers');
-  if (r.layerMap !== undefined && !(isPairs(r.layerMap) && isAscending(r.layerMap.map(([s]) => s), kept.length) && r.layerMap.every(([, t]) => t < depth))) fail(`layerMap must be pairs of a student's block, ascending below ${kept.length}, and a teacher's below ${depth}`);
+  if (r.layerMap !== undefined && !(isPairs(r.layerMap) && isAscending(r.layerMap.map(([s]) => s), kept.length + (isPairs(r.replaced) ? r.replaced.length : 0)) && r.layerMap.every(([, t]) => t < depth))) fail(`layerMap must be pairs of a student's block, ascending below ${kept.length}, and a teacher's below ${depth}`);
   for (const branch of ['attention', 'mlp'] as const) {
     const dropped: unknown = r.branches?.[branch];
     if (dropped !== undefined && !(isAscending(dropped, depth) && dropped.every((i) => kept.includes(i)))) fail(`branches.${branch} must be ascending indices of kept blocks`);

@@ -2,7 +2,6 @@ import { type LongTaskOptions, type RngState, createRng, restoreRng } from '@tin
 import type { BatchPosition } from '@tinyfusion/data';
 import { type FeatureDecay, FeatureGuard, type FeatureGuardState, type LayerPair, decayingWeight, evenLayerMap, layerFeatureLosses } from '@tinyfusion/distill';
 import { MAR } from '@tinyfusion/models';
-import type { BlockHook } from '@tinyfusion/nn';
 import { AdamW, Ema, cosine } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Checkpointing, keeping } from './checkpointing.js';
@@ -38,8 +37,6 @@ export interface DistillOptions<M = Prunable> extends LongTaskOptions, Checkpoin
   decay?: FeatureDecay;
   /** How many times its typical value the feature loss of a layer may be, some steps in a row, before the run ends. Default 20; `Infinity`: no guard. */
   guard?: number;
-  /** Runs around the student's branches, e.g. `branchMaskHook` for a model whose branches were chosen apart. */
-  branchHook?: BlockHook;
   /** Default: every block of the student with the teacher's at the same relative depth; i → 2i + 1 at half the depth. */
   layerMap?: readonly LayerPair[];
   /** Default 0.9999 with warm-up. */
@@ -60,7 +57,7 @@ export interface RecoveryCurves {
  * @throws TinyFusionError `FEATURE_EXPLOSION` that names the layer whose feature loss explodes
  */
 export async function distill<M extends Prunable>(student: M, teacher: M, data: LatentDataset, options: DistillOptions<M>): Promise<RecoveryCurves> {
-  const { steps, batchSize = 64, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, branchHook, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, resume, checkpoint } = options;
+  const { steps, batchSize = 64, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, resume, checkpoint } = options;
   const rng = createRng(seed);
   let batches = data.batches(batchSize, rng.split('data'));
   let draws = rng.split('noise');
@@ -77,7 +74,7 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
         const whole = objective.draw(student, batches.next(), draws);
         const draw = part === undefined ? whole : whole.part!(part);
         const [own, theirs] = [captureOverStacks(student, pairs.map(([s]) => s)), captureOverStacks(teacher, pairs.map(([, l]) => l))];
-        const terms = draw.distillation(draw.forward(student, { hook: own.hook, branchHook }), draw.forward(teacher, { hook: theirs.hook }), alpha);
+        const terms = draw.distillation(draw.forward(student, { hook: own.hook }), draw.forward(teacher, { hook: theirs.hook }), alpha);
         report('mse', tf.mean(terms.mse));
         const loss = tf.mean(terms.loss) as tf.Scalar;
         if (pairs.length === 0) return loss;

@@ -1,10 +1,12 @@
-import { ArgumentError, type LongTaskOptions, createRng } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
+import type { BatchPosition } from '@tinyfusion/data';
 import { injectLora } from '@tinyfusion/lora';
 import type { DiT } from '@tinyfusion/models';
 import { type CostTable, measureBlocks } from '@tinyfusion/pruning';
 import { type BranchDecision, BranchGates, type GateSchedule, branchCosts, branchDecision, branchGateHook, defaultScaling, defaultTau, expectedCost } from '@tinyfusion/sampler';
-import { AdamW, Ema, constant } from '@tinyfusion/train';
+import { AdamW, Ema, constant, trainingProgress } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
+import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
 import { optimise } from './loop.js';
 import { type Objective, objectiveOf } from './objective.js';
@@ -16,7 +18,7 @@ import { type Objective, objectiveOf } from './objective.js';
  *
  * Cost: a few seconds of timing, then one forward and backward pass of the whole model a step.
  */
-export interface LearnBranchesOptions extends LongTaskOptions {
+export interface LearnBranchesOptions extends LongTaskOptions, Checkpointing<BranchDecision> {
   /** How many times as fast a forward pass is to be, e.g. 1.4. */
   faster: number;
   steps: number;
@@ -32,7 +34,7 @@ export interface LearnBranchesOptions extends LongTaskOptions {
   tau?: GateSchedule;
   /** Default 100 throughout. */
   scaling?: GateSchedule;
-  /** Measured before, e.g. on another device. Default: measured here. */
+  /** Measured before, e.g. on another device. Default: measured here; a run that goes on keeps what it measured. */
   costs?: CostTable;
   objective?: Objective<DiT>;
   seed: number;
@@ -53,13 +55,13 @@ export interface LearnedBranches {
  * @throws ArgumentError where the model cannot be made that fast, with how fast it can
  */
 export async function learnBranches(teacher: DiT, data: LatentDataset, options: LearnBranchesOptions): Promise<LearnedBranches> {
-  const { faster, steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, costWeight = 1, tau = defaultTau, scaling = defaultScaling, objective = objectiveOf(teacher), seed, signal, onProgress } = options;
+  const { faster, steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, costWeight = 1, tau = defaultTau, scaling = defaultScaling, objective = objectiveOf(teacher), seed, signal, onProgress, resume, checkpoint } = options;
   if (!(faster > 1)) throw new ArgumentError('faster', faster, 'more than 1, e.g. 1.4 for a model 1.4 times as fast');
   const depth = teacher.blocks.length;
   const rng = createRng(seed);
-  const batches = data.batches(batchSize, rng.split('data'));
-  const [draws, gumbel] = [rng.split('noise'), rng.split('gumbel')];
-  const costs = options.costs ?? (await timed(teacher, batchSize, { signal, onProgress }));
+  let batches = data.batches(batchSize, rng.split('data'));
+  let [draws, gumbel] = [rng.split('noise'), rng.split('gumbel')];
+  const costs = options.costs ?? (resume === undefined ? undefined : trainingProgress<{ history: History }>(resume).history.costs) ?? (await timed(teacher, batchSize, { signal, onProgress }));
   const units = branchCosts(costs);
   const whole = costs.rest + costs.blocks.reduce((a, b) => a + b, 0);
   const all = units.reduce((a, b) => a + b, 0);
@@ -71,7 +73,8 @@ export async function learnBranches(teacher: DiT, data: LatentDataset, options: 
   const adapters = injectLora(teacher, { init: rng.split('adapters') });
   const [weightOptimizer, gateOptimizer] = [new AdamW(adapters.parameters()), new AdamW(gates.parameters())];
   const ema = new Ema(gates.parameters(), { decay: 0.999, warmUp: true });
-  const losses: [number, number][] = [];
+  let losses: [number, number][] = [];
+  const decided = async (): Promise<BranchDecision> => branchDecision(gates.groups, (await Promise.all(ema.averages().map((g) => g.data()))) as Float32Array[], scaling(steps - 1, steps), { costs, budget });
   try {
     await optimise(
       (step, report) => {
@@ -92,13 +95,25 @@ export async function learnBranches(teacher: DiT, data: LatentDataset, options: 
           { parameters: gates.parameters(), optimizer: gateOptimizer, lr: constant(gateLr) },
         ],
         ema,
+        streams: {
+          save: (): Streams => ({ data: batches.position(), noise: draws.state(), gumbel: gumbel.state() }),
+          restore: (saved: object) => {
+            const streams = saved as Streams;
+            batches = data.batches(batchSize, streams.data);
+            [draws, gumbel] = [restoreRng(streams.noise), restoreRng(streams.gumbel)];
+          },
+        },
+        history: {
+          save: (): History => ({ losses, costs }),
+          restore: (saved: object) => void ({ losses } = saved as History),
+        },
+        keep: keeping({ resume, checkpoint }, decided),
         signal,
         onProgress,
         afterStep: (step, { loss }) => void losses.push([step + 1, loss!]),
       },
     );
-    const averages = (await Promise.all(ema.averages().map((g) => g.data()))) as Float32Array[];
-    const decision = branchDecision(gates.groups, averages, scaling(steps - 1, steps), { costs, budget });
+    const decision = await decided();
     return { decision, costs, faster: whole / (fixed + (decision.cost ?? all)), losses };
   } finally {
     adapters.remove();
@@ -107,6 +122,17 @@ export async function learnBranches(teacher: DiT, data: LatentDataset, options: 
     ema.dispose();
     gates.dispose();
   }
+}
+
+interface Streams {
+  data: BatchPosition;
+  noise: RngState;
+  gumbel: RngState;
+}
+
+interface History {
+  losses: [number, number][];
+  costs: CostTable;
 }
 
 /** What each branch takes on the present device, for a batch. */

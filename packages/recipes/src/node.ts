@@ -8,6 +8,7 @@ export { encodeJob, type EncodeJob } from './jobs/encode.js';
 export { encodeFolder, type EncodeFolderOptions } from './encode-folder.js';
 export { evaluateImagesJob, evaluateJob, type EvaluateJob } from './jobs/evaluate.js';
 export * from './files.js';
+export { learnBranchesJob, type LearnBranchesJob } from './jobs/learn-branches.js';
 export { learnMasksJob, type LearnMasksJob } from './jobs/learn-masks.js';
 export { EventLog, readEvents, type RunEvent } from './runs/event-log.js';
 export { RunFolder, type RunFolderOptions, type RunIdentity } from './runs/run-folder.js';

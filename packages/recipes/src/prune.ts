@@ -1,29 +1,13 @@
 import { ArgumentError, type LongTaskOptions, createRng, throwIfCancelled } from '@tinyfusion/core';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
-import { DiT, MAR, SiT, withDepths } from '@tinyfusion/models';
-import { loadState, randomNormal, readState } from '@tinyfusion/nn';
-import { BlockError, BlockInfluence, BlockSimilarity, chooseIntervals, leastRedundant, pruneState, sensitivities, taylorImportance } from '@tinyfusion/pruning';
-import { type StateDict, stateDictOf } from '@tinyfusion/weights';
+import { DiT, MAR, SiT } from '@tinyfusion/models';
+import { randomNormal } from '@tinyfusion/nn';
+import { BlockError, BlockInfluence, BlockSimilarity, chooseIntervals, leastRedundant, type FittedReplacement, type Interval, ReplacementFit, sensitivities, taylorImportance } from '@tinyfusion/pruning';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LatentBatch, LatentDataset } from './latents.js';
 import { breathe } from './loop.js';
 import { type Prunable, type TrainingDraw, objectiveOf } from './objective.js';
-import { blocksOf, depthOf, keptByStack, overAllStacks } from './stacks.js';
-
-/** A new model with only the kept layers of the teacher, counted over all its stacks, with the teacher's weights. */
-export async function shallowCopy<M extends Prunable>(teacher: M, kept: readonly number[]): Promise<M> {
-  const stacks = keptByStack(teacher, kept);
-  let state = await stateOf(teacher);
-  for (const stack of stacks) state = pruneState(state, stack.name, stack.kept);
-  const student = withDepths(teacher, stacks.map((stack) => stack.kept.length));
-  await loadState(student, state);
-  return student;
-}
-
-/** A model's values as a state dict in memory. */
-export async function stateOf(model: Prunable): Promise<StateDict> {
-  return stateDictOf(await readState(model));
-}
+import { blocksOf, depthOf, overAllStacks } from './stacks.js';
 
 export interface ShortGptOptions extends LongTaskOptions {
   /** Layers to keep. */
@@ -139,6 +123,28 @@ export async function chooseByCka(teacher: Prunable, data: LatentDataset, { coun
   });
   const similarity = measured.similarity();
   return { kept: chooseIntervals(similarity, count).kept, similarity };
+}
+
+/**
+ * Fits a linear layer for each removed run of layers, in closed form, over noisy latents as in training; for models of one
+ * stack. `shallowCopy` puts them in the runs' place.
+ *
+ * @param runs of `removedRuns`
+ */
+export async function fitReplacements(teacher: Prunable, data: LatentDataset, runs: readonly Interval[], { images = 512, seed, signal, onProgress }: Omit<ShortGptOptions, 'count'>): Promise<FittedReplacement[]> {
+  if (teacher instanceof MAR) throw new ArgumentError('fitReplacements: teacher', 'MAR', 'a model of one stack');
+  const fit = new ReplacementFit(runs);
+  try {
+    await overBatches(teacher, data, { images, seed }, async (draw, seen) => {
+      throwIfCancelled(signal, 'linear layers');
+      tf.tidy(() => void draw().forward(teacher, { hook: fit.hook }));
+      await fit.endBatch();
+      onProgress?.({ task: 'linear layers', step: seen, total: images, unit: 'image' });
+    });
+    return await fit.solve();
+  } finally {
+    fit.dispose();
+  }
 }
 
 /** The same training draws for every run with the same seed, in batches of at most 16; `draw` is called once, in a tidy. */

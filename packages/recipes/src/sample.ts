@@ -1,7 +1,6 @@
 import { ArgumentError, type LongTaskOptions, concatenate, createRng, throwIfCancelled } from '@tinyfusion/core';
 import { type AsyncDenoiser, GaussianDiffusion, type SamplingStep, Transport, classifierFreeGuidance, ddim, ddpm, dpmSolver, sampleOde, sampleToEnd } from '@tinyfusion/diffusion';
 import { type AutoencoderKL, DiT, type MAR, SiT, sampleMAR } from '@tinyfusion/models';
-import type { BlockHook } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Prunable } from './objective.js';
 import { type StepCaching, cachedPass } from './step-caching.js';
@@ -20,8 +19,6 @@ export interface SampleOptions extends LongTaskOptions, StepCaching {
   batchSize?: number;
   /** Names the noise of every sample: sample i of a seed starts from the same noise, whatever the batch or the model. */
   seed: number;
-  /** Runs around the model's branches, as in `distill`. */
-  branchHook?: BlockHook;
   /** Sees every step of every batch, e.g. for a preview; tensors are the sampler's. */
   onStep?: (step: SamplingStep, batch: number) => void;
 }
@@ -31,7 +28,7 @@ export interface SampleOptions extends LongTaskOptions, StepCaching {
  * @yields batches of images in [-1, 1], `[n, H, W, C]` of the autoencoder's size, which belong to the caller
  */
 export async function* sampleImages(model: Prunable, vae: AutoencoderKL, labels: ArrayLike<number>, options: SampleOptions): AsyncGenerator<tf.Tensor4D, void, void> {
-  const { solver = 'dpm', steps = 20, guidance = 1.5, guidedChannels = 'all', batchSize = 64, seed, branchHook, onStep, signal, onProgress, ...caching } = options;
+  const { solver = 'dpm', steps = 20, guidance = 1.5, guidedChannels = 'all', batchSize = 64, seed, onStep, signal, onProgress, ...caching } = options;
   const { inputSize: side, inChannels, numClasses } = model.config;
   const wrong = Array.from(labels).find((l) => !Number.isInteger(l) || l < 0 || l >= numClasses);
   if (wrong !== undefined) throw new ArgumentError('labels', wrong, `integers from 0 to ${numClasses - 1}`);
@@ -44,7 +41,7 @@ export async function* sampleImages(model: Prunable, vae: AutoencoderKL, labels:
     const own = Int32Array.from({ length: n }, (_, i) => labels[at + i]!);
     const noise = tf.tensor4d(concatenate(Array.from({ length: n }, (_, i) => rng.split(at + i).normal(side * side * inChannels))), [n, side, side, inChannels]);
     const report = (step: SamplingStep): void => onStep?.(step, at / batchSize);
-    const passes = model instanceof DiT ? cachedPassOf(model, own, { guidance, guidedChannels, branchHook, caching }) : undefined;
+    const passes = model instanceof DiT ? cachedPassOf(model, own, { guidance, guidedChannels, caching }) : undefined;
     try {
       const shared = { noise, rng: rng.split(`steps ${at}`), signal };
       let z: tf.Tensor4D;
@@ -66,9 +63,9 @@ export async function* sampleImages(model: Prunable, vae: AutoencoderKL, labels:
 }
 
 /** A guided denoiser of a model for some labels; `dispose` frees what it holds. */
-function cachedPassOf(model: DiT, labels: Int32Array, { guidance, guidedChannels, branchHook, caching }: { guidance: number; guidedChannels: number | 'all'; branchHook: BlockHook | undefined; caching: StepCaching }): { denoiser: AsyncDenoiser; dispose: () => void } {
+function cachedPassOf(model: DiT, labels: Int32Array, { guidance, guidedChannels, caching }: { guidance: number; guidedChannels: number | 'all'; caching: StepCaching }): { denoiser: AsyncDenoiser; dispose: () => void } {
   const y = tf.tensor1d(guidance === 1 ? labels : [...labels, ...labels.map(() => model.nullClass)], 'int32');
-  const { pass, dispose } = cachedPass((x, t, hook) => model.forward(x as tf.Tensor4D, t, y, { hook, branchHook }), caching);
+  const { pass, dispose } = cachedPass((x, t, hook) => model.forward(x as tf.Tensor4D, t, y, { hook }), caching);
   return {
     denoiser: guidance === 1 ? pass : classifierFreeGuidance(pass, { scale: guidance, channels: guidedChannels }),
     dispose: () => {

@@ -32,15 +32,24 @@ export async function saveTrainingState(parts: TrainingParts, progress: object):
   return writeSafetensors(written, [[PROGRESS_KEY, JSON.stringify({ optimizerSteps: optimizers.map((o) => o.steps), emaUpdates: ema?.updates ?? 0, progress }, withNonFinite)]]);
 }
 
+/** The progress of a saved run alone, for what has to be known before there are parts. @throws CheckpointError where the file is none */
+export function trainingProgress<P extends object>(state: StateDict): P {
+  return storedProgress<P>(state).progress;
+}
+
+function storedProgress<P extends object>(state: StateDict): { optimizerSteps: number[]; emaUpdates: number; progress: P } {
+  const text = state.metadata.get(PROGRESS_KEY);
+  if (text === undefined) throw new CheckpointError('the checkpoint is no saved run; resume from the file that the run itself wrote');
+  return JSON.parse(text, fromNonFinite) as { optimizerSteps: number[]; emaUpdates: number; progress: P };
+}
+
 /**
  * Puts a saved run back into its parts.
  * @returns the progress that was saved with it
  * @throws CheckpointError where the file is of another model or another kind of run; nothing is changed then
  */
 export async function restoreTrainingState<P extends object>(state: StateDict, parts: TrainingParts): Promise<P> {
-  const text = state.metadata.get(PROGRESS_KEY);
-  if (text === undefined) throw new CheckpointError('the checkpoint is no saved run; resume from the file that the run itself wrote');
-  const { optimizerSteps, emaUpdates, progress } = JSON.parse(text, fromNonFinite) as { optimizerSteps: number[]; emaUpdates: number; progress: P };
+  const { optimizerSteps, emaUpdates, progress } = storedProgress<P>(state);
   const { parameters, optimizers, m, v, ema } = taken(parts);
   if (optimizerSteps.length !== optimizers.length) throw new CheckpointError(`the saved run has ${optimizerSteps.length} optimisers, expected ${optimizers.length}. Was it made with another model or configuration?`);
   const wanted = new Map<string, readonly number[]>([

@@ -1,6 +1,6 @@
 import { ArgumentError } from '@tinyfusion/core';
 import { type DiT, saveModel } from '@tinyfusion/models';
-import { pruneMetadata } from '@tinyfusion/pruning';
+import { belongTogether, pruneMetadata } from '@tinyfusion/pruning';
 import { stateDictHash } from '@tinyfusion/weights';
 import { distill } from '../distill.js';
 import { RunFolder } from '../runs/run-folder.js';
@@ -10,6 +10,8 @@ import { embeddedLatents, type JobContext, loadModel, write } from './context.js
 export interface DistillJob {
   student: string;
   teacher?: string;
+  /** Whether a teacher may be another model than the one that the student's record names. Default: it is an error. */
+  anyTeacher?: boolean;
   steps: number;
   batch: number;
   lr: number;
@@ -28,17 +30,16 @@ export interface DistillJob {
 export async function distillJob(job: DistillJob, context: JobContext): Promise<void> {
   const [student, teacher] = [await loadModel(job.student), await loadModel(job.teacher)];
   const hash = await stateDictHash(teacher.state);
-  if (student.record !== undefined && student.record.teacher.sha256 !== hash) {
-    console.error(`note: ${student.name} was cut from ${student.record.teacher.name} (${student.record.teacher.sha256.slice(0, 12)}…), its teacher here is ${teacher.name} (${hash.slice(0, 12)}…)`);
-  }
-  if (student.model.blocks.length > teacher.model.blocks.length) throw new ArgumentError('distill: student', `${student.model.blocks.length} layers`, `at most the teacher's ${teacher.model.blocks.length}`);
+  const belonging = student.record === undefined ? undefined : belongTogether(student.record, hash);
+  if (belonging?.ok === false && job.anyTeacher !== true) throw new ArgumentError('--teacher', teacher.name, `the model that ${student.name} was cut from: ${belonging.reason}. With --any-teacher this one is taken`);
+  if (student.model.blocks.length > teacher.model.blocks.length && student.record?.layerMap === undefined) throw new ArgumentError('distill: student', `${student.model.blocks.length} layers`, `at most the teacher's ${teacher.model.blocks.length}`);
   const { steps, batch, lr, sigmas, beta, mask, images, seed } = job;
   await using run = job.run === undefined ? undefined : await RunFolder.open(job.run, { task: 'distill', student: await stateDictHash(student.state), teacher: hash, steps, batch, lr, sigmas, beta, mask, images, seed }, { command: context.command, every: job.saveEvery });
   const latents = await embeddedLatents(images, context);
   const metadata: [string, string][] = student.record === undefined ? [] : [pruneMetadata(student.record)];
   metadata.push(['tinyfusion.recovery', JSON.stringify({ command: context.command, seed: job.seed, steps: job.steps, teacher: { name: teacher.name, sha256: hash } })]);
   const store = (model: DiT): Promise<Uint8Array> => saveModel(model, { metadata });
-  const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, lr, sigmas: sigmas === 0 ? Infinity : sigmas, beta, mode: mask, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse' })) });
+  const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, lr, sigmas: sigmas === 0 ? Infinity : sigmas, beta, mode: mask, seed, ...(student.record?.layerMap === undefined || belonging?.ok === false ? {} : { layerMap: student.record.layerMap }), ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse' })) });
   await write(job.out, await store(student.model));
   await write(`${job.out}.curve.json`, JSON.stringify(curves));
 }

@@ -6,7 +6,7 @@ import { openCheckpoint, writeCheckpoint, writeFileAtomic } from '@tinyfusion/we
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { JobContext } from './context.js';
-import { withDepths } from './rebuilt.js';
+import { withBlocks } from './rebuilt.js';
 
 /** Jobs on checkpoint files that run no model. */
 
@@ -139,7 +139,7 @@ export async function pruneFileJob(job: PruneFileJob, context: JobContext): Prom
   if (pruned.tensors.size === weights.tensors.size) throw new CheckpointError(`${job.ckpt}: all ${start} blocks of ${record.stack} would stay`);
   const config = job.config === undefined ? undefined : cuts.reduce((value, cut) => prunedConfig(value, cut.stack, cut.kept), await readConfig(job.config));
   await mkdir(dirname(job.out), { recursive: true });
-  await writeCheckpoint(job.out, pruned, { ...context, metadata: [...[...withDepths(checkpoint.metadata, Object.fromEntries(cuts.map((cut) => [cut.stack, cut.kept.length])))].filter(([key]) => key !== PRUNE_RECORD_KEY), pruneMetadata(record)] });
+  await writeCheckpoint(job.out, pruned, { ...context, metadata: [...[...withBlocks(checkpoint.metadata, Object.fromEntries(cuts.map((cut) => [cut.stack, cut.kept])))].filter(([key]) => key !== PRUNE_RECORD_KEY), pruneMetadata(record)] });
   if (config !== undefined) await writeFileAtomic(join(dirname(job.out), 'config.json'), JSON.stringify(config, null, 2));
   for (const cut of cuts) console.log(`kept ${cut.kept.join(',')} of ${cut.depth} blocks of ${cut.stack}`);
   console.log(`wrote ${job.out}${config === undefined ? '' : ' and config.json beside it'}`);

@@ -1,9 +1,10 @@
 import { ArgumentError, CheckpointError, createRng, type LongTaskOptions } from '@tinyfusion/core';
 import { type DiT, saveModel } from '@tinyfusion/models';
-import { atRandom, byIndex, firstLayers, lastLayers, oracle, pruneMetadata, type PruneRecord, uniformLayers } from '@tinyfusion/pruning';
+import { atRandom, byIndex, firstLayers, lastLayers, type LinearReplacement, oracle, pruneMetadata, type PruneRecord, removedRuns, uniformLayers } from '@tinyfusion/pruning';
 import { stateDictHash } from '@tinyfusion/weights';
 import type { LatentDataset } from '../latents.js';
-import { chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, shallowCopy } from '../prune.js';
+import { chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, fitReplacements } from '../prune.js';
+import { type FinerCut, finerRecord, shallowCopy } from '../shallow-copy.js';
 import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
 import { readDecision } from './decision.js';
 import { parseKeep, pruneFileJob } from './files.js';
@@ -21,12 +22,15 @@ export interface PruneJob {
   weights?: string;
   config?: string;
   count?: number;
+  /** `'linear'`: a linear layer in the place of each removed run. Default: nothing. */
+  replace?: 'linear';
   seed: number;
   out: string;
 }
 
 /** Cuts a model and writes it with its record. */
 export async function pruneJob(job: PruneJob, context: JobContext): Promise<void> {
+  if (job.ckpt !== undefined && job.replace !== undefined) throw new ArgumentError('--replace', job.replace, 'to be left out with --ckpt: linear layers are fitted to what a model computes');
   if (job.ckpt !== undefined) return pruneFileJob({ ...job, ckpt: job.ckpt }, context);
   const given = (['masks', 'keep', 'method'] as const).filter((name) => job[name] !== undefined).map((name) => `--${name}`);
   if (given.length !== 1) throw new ArgumentError('one of --masks, --keep and --method', given, 'exactly one');
@@ -34,17 +38,30 @@ export async function pruneJob(job: PruneJob, context: JobContext): Promise<void
   const depth = model.blocks.length;
   const teacher = { name, sha256: await stateDictHash(state) };
   const count = job.count ?? Math.floor(depth / 2);
+  let finer: FinerCut | undefined;
   let choice: Pick<PruneRecord, 'kept' | 'criterion' | 'groups' | 'confidence'>;
   if (job.masks !== undefined) {
-    const { kept, groups, confidence, teacher: own } = await readDecision(job.masks, depth);
+    const { kept, groups, branches, confidence, teacher: own } = await readDecision(job.masks, depth);
     if (own.sha256 !== teacher.sha256) throw new CheckpointError(`${job.masks} was learned for ${own.name} (${own.sha256.slice(0, 12)}…), this model is ${name} (${teacher.sha256.slice(0, 12)}…); learn masks for this model`);
-    choice = { kept, criterion: 'learned', groups, confidence };
+    choice = { kept, criterion: 'learned', ...(groups === undefined ? {} : { groups }), confidence };
+    if (branches !== undefined) finer = { branches };
   } else if (job.keep !== undefined) choice = { kept: byIndex(depth, ownLayers(job.keep)), criterion: 'index' };
   else choice = await choose(job.method!, model, { count, seed: job.seed, ...context });
-  const student = await shallowCopy(model, choice.kept);
-  const record: PruneRecord = { version: 1, stack: 'blocks', depth, teacher, seed: job.seed, command: context.command, ...choice, ...(from === undefined ? {} : { from }) };
+  if (job.replace !== undefined) finer = { ...finer, replacements: await linearLayers(model, choice.kept, job.seed, context) };
+  const student = await shallowCopy(model, choice.kept, finer);
+  const record: PruneRecord = { version: 1, stack: 'blocks', depth, teacher, seed: job.seed, command: context.command, ...choice, ...(finer === undefined ? {} : finerRecord(choice.kept, finer)), ...(from === undefined ? {} : { from }) };
   await write(job.out, await saveModel(student, { metadata: [pruneMetadata(record)] }));
-  console.log(`kept ${choice.kept.join(',')} of ${depth} layers: ${(student.parameterCount() / 1e6).toFixed(2)} M of ${(model.parameterCount() / 1e6).toFixed(2)} M parameters`);
+  const runs = finer?.replacements?.length ?? 0;
+  console.log(`kept ${choice.kept.join(',')} of ${depth} layers${runs > 0 ? `, linear layers in the place of ${runs} runs` : ''}: ${(student.parameterCount() / 1e6).toFixed(2)} M of ${(model.parameterCount() / 1e6).toFixed(2)} M parameters`);
+}
+
+/** Linear layers for the removed runs, and how good they are. */
+async function linearLayers(model: DiT, kept: readonly number[], seed: number, context: LongTaskOptions): Promise<LinearReplacement[]> {
+  const runs = removedRuns(model.blocks.length, kept);
+  if (runs.length === 0) return [];
+  const fitted = await fitReplacements(model, await embeddedLatents(1000, context), runs, { seed, ...context });
+  for (const { replacement, error } of fitted) console.log(`layers ${replacement.run[0]} to ${replacement.run[1] - 1}: a linear layer leaves ${(100 * error).toFixed(0)} % of what they do`);
+  return fitted.map(({ replacement }) => replacement);
 }
 
 function ownLayers(keep: string): number[] {

@@ -5,13 +5,18 @@ import type { StateDict } from '@tinyfusion/weights';
 /** Names of depths in our models' configurations, by stack. */
 const depthKeys: Readonly<Record<string, string>> = { blocks: 'depth', encoder_blocks: 'encoderDepth', decoder_blocks: 'decoderDepth' };
 
-/** Metadata whose configuration, where it is one of ours, has other depths. */
-export function withDepths(metadata: ReadonlyMap<string, string>, depths: Readonly<Record<string, number>>): Map<string, string> {
+/**
+ * Metadata whose configuration, where it is one of ours, is that of a model with fewer blocks.
+ * @param kept indices of the blocks that stay, by stack
+ */
+export function withBlocks(metadata: ReadonlyMap<string, string>, kept: Readonly<Record<string, readonly number[]>>): Map<string, string> {
   const changed = new Map(metadata);
   const stored = JSON.parse(metadata.get(MODEL_KEY) ?? 'null') as { type: string; config: Record<string, unknown> } | null;
   if (stored === null) return changed;
-  const own = Object.fromEntries(Object.entries(depths).flatMap(([stack, depth]) => (depthKeys[stack] === undefined ? [] : [[depthKeys[stack], depth]])));
-  return changed.set(MODEL_KEY, JSON.stringify({ ...stored, config: { ...stored.config, ...own } }));
+  const own = Object.fromEntries(Object.entries(kept).flatMap(([stack, { length }]) => (depthKeys[stack] === undefined ? [] : [[depthKeys[stack], length]])));
+  const thinned = stored.config['thinned'] as Record<string, string> | undefined;
+  const parts = thinned === undefined || kept['blocks'] === undefined ? {} : { thinned: Object.fromEntries(kept['blocks'].flatMap((block, i) => (thinned[block] === undefined ? [] : [[i, thinned[block]]]))) };
+  return changed.set(MODEL_KEY, JSON.stringify({ ...stored, config: { ...stored.config, ...own, ...parts } }));
 }
 
 /**
@@ -21,12 +26,12 @@ export function withDepths(metadata: ReadonlyMap<string, string>, depths: Readon
 export function rebuilt(state: StateDict): StateDict {
   const record = readPruneRecord(state.metadata);
   if (record === undefined) return state;
-  const depths: Record<string, number> = {};
+  const blocks: Record<string, readonly number[]> = {};
   let whole = state;
   for (const stack of record.stack.split(',')) {
     const { state: next, kept } = renumbered(whole, stack);
     whole = next;
-    depths[stack] = kept.length;
+    blocks[stack] = kept;
   }
-  return { ...whole, metadata: withDepths(state.metadata, depths) };
+  return { ...whole, metadata: withBlocks(state.metadata, blocks) };
 }

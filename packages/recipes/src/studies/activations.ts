@@ -5,7 +5,7 @@ import { oracle } from '@tinyfusion/pruning';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LatentDataset } from '../latents.js';
 import { objectiveOf } from '../objective.js';
-import { shallowCopy } from '../prune.js';
+import { shallowCopy } from '../shallow-copy.js';
 import { lineChart } from '../report/svg.js';
 import type { Study } from './study.js';
 

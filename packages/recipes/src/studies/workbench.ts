@@ -12,7 +12,7 @@ import { type DistillOptions, distill } from '../distill.js';
 import { evaluateModel, referenceFeatures } from '../evaluate.js';
 import { type LatentDataset, encodeDataset } from '../latents.js';
 import { type Prunable, objectiveOf } from '../objective.js';
-import { shallowCopy } from '../prune.js';
+import { shallowCopy } from '../shallow-copy.js';
 import { depthOf, overAllStacks } from '../stacks.js';
 
 /** How much of everything a study takes. */

@@ -1,0 +1,52 @@
+import type { BranchDecision } from '@tinyfusion/sampler';
+import { stateDictHash } from '@tinyfusion/weights';
+import { learnBranches } from '../learn-branches.js';
+import { RunFolder } from '../runs/run-folder.js';
+import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
+import type { StoredDecision } from './decision.js';
+
+/** Options of `tinyfusion learn-branches`. */
+export interface LearnBranchesJob {
+  model?: string;
+  /** How many times as fast a forward pass is to be on this device. */
+  faster: number;
+  steps: number;
+  batch: number;
+  lr: number;
+  gateLr: number;
+  images: number;
+  seed: number;
+  /** Folder that the run is kept in. Default: it is not kept. */
+  run?: string;
+  saveEvery: number;
+  out: string;
+}
+
+/** Learns which attention and MLP branches stay within a budget of time, and writes the decision as JSON. */
+export async function learnBranchesJob({ faster, steps, batch, lr, gateLr, images, seed, ...job }: LearnBranchesJob, context: JobContext): Promise<void> {
+  const { model, state, name } = await loadModel(job.model);
+  const sha256 = await stateDictHash(state);
+  await using run = job.run === undefined ? undefined : await RunFolder.open(job.run, { task: 'learn-branches', model: sha256, faster, steps, batch, lr, gateLr, images, seed }, { command: context.command, every: job.saveEvery });
+  const latents = await embeddedLatents(images, context);
+  const learned = await learnBranches(model, latents, { faster, steps, batchSize: batch, lr, gateLr, seed, ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'branches.json' })) });
+  const { attention, mlp } = learned.decision.droppedBranches;
+  const kept = model.blocks.map((_, i) => i).filter((i) => !attention.includes(i) || !mlp.includes(i));
+  const branches = { attention: attention.filter((i) => kept.includes(i)), mlp: mlp.filter((i) => kept.includes(i)) };
+  const stored: StoredDecision & Record<string, unknown> = {
+    kept,
+    branches,
+    depth: model.blocks.length,
+    confidence: learned.decision.groups.map((g) => g.confidence),
+    teacher: { name, sha256 },
+    faster: learned.faster,
+    costs: learned.costs,
+    seed,
+    command: context.command,
+    losses: learned.losses,
+  };
+  await write(job.out, JSON.stringify(stored));
+  console.log(`keep layers ${kept.join(',')}${branches.attention.length > 0 ? `, ${branches.attention.join(',')} without attention` : ''}${branches.mlp.length > 0 ? `, ${branches.mlp.join(',')} without the MLP` : ''}: ${learned.faster.toFixed(2)} times as fast by what was measured here`);
+}
+
+/** A decision so far. */
+const storedDecision = async (decision: BranchDecision): Promise<Uint8Array> => new TextEncoder().encode(JSON.stringify(decision));
