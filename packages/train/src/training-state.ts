@@ -20,7 +20,7 @@ const PROGRESS_KEY = 'tinyfusion.progress';
  * @param progress plain JSON: step, positions of random streams and data, history
  */
 export async function saveTrainingState(parts: TrainingParts, progress: object): Promise<Uint8Array<ArrayBuffer>> {
-  const { parameters, optimizers, m, v, ema } = taken(parts);
+  const { parameters, optimizers, m, v, ema } = contentsOf(parts);
   const tensors: [string, tf.Tensor][] = [
     ...parameters.map(([name, p]): [string, tf.Tensor] => [`model.${name}`, p]),
     ...m.map((t, i): [string, tf.Tensor] => [`optimizer.m.${i}`, t]),
@@ -50,7 +50,7 @@ function storedProgress<P extends object>(state: StateDict): { optimizerSteps: n
  */
 export async function restoreTrainingState<P extends object>(state: StateDict, parts: TrainingParts): Promise<P> {
   const { optimizerSteps, emaUpdates, progress } = storedProgress<P>(state);
-  const { parameters, optimizers, m, v, ema } = taken(parts);
+  const { parameters, optimizers, m, v, ema } = contentsOf(parts);
   if (optimizerSteps.length !== optimizers.length) throw new CheckpointError(`the saved run has ${optimizerSteps.length} optimisers, expected ${optimizers.length}. Was it made with another model or configuration?`);
   const wanted = new Map<string, readonly number[]>([
     ...parameters.map(([name, p]): [string, readonly number[]] => [`model.${name}`, p.shape]),
@@ -82,7 +82,8 @@ export async function restoreTrainingState<P extends object>(state: StateDict, p
   return progress;
 }
 
-function taken({ model, optimizer, ema }: TrainingParts): { parameters: (readonly [string, tf.Variable])[]; optimizers: readonly AdamW[]; m: tf.Tensor[]; v: tf.Tensor[]; ema: Ema | undefined } {
+/** Parameters, optimisers and averages of a run, with all of the moments in order. */
+export function contentsOf({ model, optimizer, ema }: TrainingParts): { parameters: (readonly [string, tf.Variable])[]; optimizers: readonly AdamW[]; m: tf.Tensor[]; v: tf.Tensor[]; ema: Ema | undefined } {
   const optimizers: readonly AdamW[] = Array.isArray(optimizer) ? optimizer : [optimizer as AdamW];
   const moments = optimizers.map((o) => o.moments());
   return { parameters: Array.isArray(model) ? [...(model as readonly (readonly [string, tf.Variable])[])] : [...(model as Module).namedParameters()], optimizers, m: moments.flatMap((o) => [...o.m]), v: moments.flatMap((o) => [...o.v]), ema };

@@ -1,0 +1,75 @@
+import * as tf from '@tensorflow/tfjs-core';
+import type { Collective } from './collective.js';
+
+/** Options of {@link reduceGradients}. */
+export interface ReduceGradientsOptions {
+  /** What this rank's gradients count for: its share of the global batch. Default 1 / size, the mean. */
+  weight?: number;
+  /** Most bytes that are sent at once, but for a tensor that is larger by itself. Default 4 MB. */
+  bucketBytes?: number;
+}
+
+/** Buckets under way at once: one is read from the device while another is being reduced. */
+const UNDER_WAY = 2;
+
+/**
+ * Σ over ranks of weight · gradient, for each gradient. They travel in buckets, each of whole tensors: while one is being
+ * reduced, the next is read from the device (Li et al. 2020, section 3.2.3, without the hooks: gradients come all at once here).
+ *
+ * @param gradients of the same shapes on every rank; borrowed
+ * @returns new tensors, the same on every rank
+ */
+export async function reduceGradients(collective: Collective, gradients: readonly tf.Tensor[], { weight = 1 / collective.size, bucketBytes = 4 * 2 ** 20 }: ReduceGradientsOptions = {}): Promise<tf.Tensor[]> {
+  if (collective.size === 1) return gradients.map((gradient) => (weight === 1 ? tf.clone(gradient) : tf.mul(gradient, weight)));
+  const reduced: tf.Tensor[] = [];
+  const underWay: (() => Promise<void>)[] = [];
+  try {
+    for (const bucket of bucketsOf(gradients, bucketBytes)) {
+      const values = await read(bucket, weight);
+      const sent = collective.allReduce(values, 'sum');
+      sent.catch(() => {}); // it is awaited below, maybe after another one failed
+      underWay.push(async () => {
+        await sent;
+        reduced.push(...unpacked(bucket, values));
+      });
+      if (underWay.length === UNDER_WAY) await underWay.shift()!();
+    }
+    for (const finish of underWay) await finish();
+    return reduced;
+  } catch (error) {
+    tf.dispose(reduced);
+    throw error;
+  }
+}
+
+/** Tensors in order, in groups of at most so many bytes, or of one. */
+function bucketsOf(tensors: readonly tf.Tensor[], bytes: number): tf.Tensor[][] {
+  const buckets: tf.Tensor[][] = [];
+  let room = 0;
+  for (const tensor of tensors) {
+    const size = 4 * tensor.size;
+    if (buckets.length === 0 || size > room) {
+      buckets.push([]);
+      room = bytes;
+    }
+    buckets.at(-1)!.push(tensor);
+    room -= size;
+  }
+  return buckets;
+}
+
+/** weight · values of all tensors, one after another. */
+async function read(tensors: readonly tf.Tensor[], weight: number): Promise<Float32Array> {
+  const values = new Float32Array(tensors.reduce((sum, tensor) => sum + tensor.size, 0));
+  let at = 0;
+  for (const data of await Promise.all(tensors.map((tensor) => tensor.data<'float32'>()))) {
+    for (let i = 0; i < data.length; i++) values[at + i] = weight * data[i]!;
+    at += data.length;
+  }
+  return values;
+}
+
+function unpacked(like: readonly tf.Tensor[], values: Float32Array): tf.Tensor[] {
+  let at = 0;
+  return like.map((tensor) => tf.tensor(values.subarray(at, (at += tensor.size)), tensor.shape));
+}

@@ -1,0 +1,55 @@
+import { TinyFusionError } from '@tinyfusion/core';
+
+/** Places of the numbers that threads share. */
+export const [ARRIVED, GENERATION, FAILED, SIZE, CAPACITY] = [0, 1, 2, 3, 4];
+
+/** How often a thread looks before it sleeps: the others are seldom far behind. */
+const SPINS = 2000;
+/** Longest sleep, ms, in case a wake-up is lost. */
+const SLEEP = 20;
+
+/** Settles when as many threads as there are have come here. @throws TinyFusionError `RANK_FAILED` where one has failed instead */
+export async function threadBarrier(control: Int32Array<SharedArrayBuffer>): Promise<void> {
+  const generation = Atomics.load(control, GENERATION!);
+  checkOthers(control);
+  if (Atomics.add(control, ARRIVED!, 1) + 1 === Atomics.load(control, SIZE!)) {
+    Atomics.store(control, ARRIVED!, 0);
+    wakeAll(control);
+    return;
+  }
+  for (let i = 0; i < SPINS && Atomics.load(control, GENERATION!) === generation; i++);
+  if (Atomics.load(control, GENERATION!) === generation) {
+    // a sleeping thread does not keep its event loop alive by itself
+    const awake = setInterval(() => {}, 1000);
+    try {
+      while (Atomics.load(control, GENERATION!) === generation) await sleep(control, generation);
+    } finally {
+      clearInterval(awake);
+    }
+  }
+  checkOthers(control);
+}
+
+/** Lets everybody who waits, now or later, know that a rank will not come. */
+export function markFailed(control: Int32Array<SharedArrayBuffer>, rank: number): void {
+  Atomics.compareExchange(control, FAILED!, 0, rank + 1);
+  wakeAll(control);
+}
+
+function wakeAll(control: Int32Array<SharedArrayBuffer>): void {
+  Atomics.add(control, GENERATION!, 1);
+  Atomics.notify(control, GENERATION!);
+}
+
+function checkOthers(control: Int32Array<SharedArrayBuffer>): void {
+  const failed = Atomics.load(control, FAILED!);
+  if (failed !== 0) throw new TinyFusionError('RANK_FAILED', `rank ${failed - 1} of ${Atomics.load(control, SIZE!)} has failed, so the others cannot go on; its own error says why`);
+}
+
+type WaitAsync = (array: Int32Array<SharedArrayBuffer>, index: number, value: number, timeout: number) => { async: boolean; value: string | Promise<string> };
+
+async function sleep(control: Int32Array<SharedArrayBuffer>, generation: number): Promise<void> {
+  const { waitAsync } = Atomics as { waitAsync?: WaitAsync };
+  if (waitAsync === undefined) await new Promise((resolve) => setTimeout(resolve, 1));
+  else await waitAsync(control, GENERATION!, generation, SLEEP).value;
+}
