@@ -78,6 +78,39 @@ describe('bad input ends in one line and exit code 1, and nothing is written', (
   });
 });
 
+describe('cuts finer than layers', () => {
+  it('learns branches, cuts, recovers, and samples from the file alone', async () => {
+    const small = ['--images', '100', '--batch', '8', '--steps', '2'];
+    expect((await run('learn-branches', '--faster', '1.3', ...small, '--out', 'branches.json')).stdout).toMatch(/keep layers .* times as fast by what was measured here/);
+    expect((await run('prune', '--masks', 'branches.json', '--out', 'fewer-branches.safetensors')).code).toBe(0);
+    const record = readPruneRecord((await loadSafetensors(file('fewer-branches.safetensors'))).metadata)!;
+    expect(record.branches!.attention!.length + record.branches!.mlp!.length + 2 * (12 - record.kept.length)).toBeGreaterThan(0);
+    expect((await run('distill', '--student', 'fewer-branches.safetensors', ...small, '--out', 'recovered-branches.safetensors')).code).toBe(0);
+    expect((await run('sample', '--model', 'recovered-branches.safetensors', '--classes', '1', '--steps', '2', '--out', 'branches.png')).code).toBe(0);
+    const other = await run('distill', '--student', 'fewer-branches.safetensors', '--teacher', 'SiT', ...small);
+    expect(complaint(other.stderr).join()).toMatch(/the model was cut from fashion-mnist teacher .* With --any-teacher this one is taken/);
+    expect((await run('learn-branches', '--faster', '1000', ...small)).stderr).toMatch(/faster is 1000, expected at most/);
+    expect((await run('learn-branches', '--faster', '1.3', '--model', 'MAR', ...small)).stderr).toMatch(/a DiT or SiT: the blocks of a MAR stay whole/);
+  }, 180_000);
+
+  it('puts fitted linear layers in the place of removed runs', async () => {
+    const { stdout } = await run('prune', '--keep', '0,1,2,3,4,7,8,9,10,11', '--replace', 'linear', '--out', 'linear.safetensors');
+    const left = /layers 5 to 6: a linear layer leaves (\d+) % of what they do/.exec(stdout);
+    expect(Number(left?.[1]), stdout).toBeLessThan(90);
+    expect((await run('sample', '--model', 'linear.safetensors', '--classes', '1', '--steps', '2', '--out', 'linear.png')).code).toBe(0);
+    expect((await run('inspect', 'linear.safetensors')).stdout).toMatch(/linear maps stand for 5, 6/);
+  }, 120_000);
+
+  it.each(['SiT', 'MAR'])('takes %s the same way, from its embedded teacher', async (family) => {
+    const small = ['--images', '100', '--batch', '8', '--steps', '2'];
+    expect((await run('learn-masks', '--model', family, ...small, '--out', `${family}.json`)).code).toBe(0);
+    expect((await run('prune', '--model', family, '--masks', `${family}.json`, '--out', `${family}.safetensors`)).code).toBe(0);
+    expect((await run('distill', '--student', `${family}.safetensors`, '--teacher', family, ...small, '--out', `${family}-recovered.safetensors`)).code).toBe(0);
+    expect((await run('sample', '--model', `${family}-recovered.safetensors`, '--classes', '1', '--steps', '2', '--out', `${family}.png`)).code).toBe(0);
+    expect((await run('sample', '--model', family, '--solver', 'ddim')).stderr).toMatch(/this model is sampled in one way here/);
+  }, 180_000);
+});
+
 describe('jobs', () => {
   it('lists them', async () => {
     const { stdout, code } = await run('--help');

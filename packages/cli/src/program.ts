@@ -54,7 +54,7 @@ export function program(): Command {
     );
 
   job(main, 'learn-masks', 'learn which layers of a model to keep')
-    .option('--model <file>', 'checkpoint of ours (default: the embedded teacher)')
+    .option('--model <file>', 'checkpoint of ours, or SiT or MAR for their embedded teachers (default: the embedded DiT)')
     .option('--groups <scheme>', "N:M, e.g. '1:2', or a list, e.g. '2:4,3:4,1:4'", '1:2')
     .option('--steps <n>', 'steps', count, 1000)
     .option('--batch <n>', 'samples a step', count, 64)
@@ -73,7 +73,7 @@ export function program(): Command {
 
   job(main, 'learn-branches', 'learn which attention and MLP branches to keep, for a model that is as much faster on this device as asked')
     .requiredOption('--faster <x>', 'how many times as fast a forward pass is to be, e.g. 1.4', number)
-    .option('--model <file>', 'checkpoint of ours (default: the embedded teacher)')
+    .option('--model <file>', 'checkpoint of ours, or SiT or MAR for their embedded teachers (default: the embedded DiT)')
     .option('--steps <n>', 'steps', count, 1000)
     .option('--batch <n>', 'samples a step; the batch that is timed, too', count, 64)
     .option('--lr <x>', 'learning rate of the adapters', number, 1e-4)
@@ -86,7 +86,7 @@ export function program(): Command {
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).learnBranchesJob(options, context)));
 
   job(main, 'prune', 'cut a model to chosen layers')
-    .option('--model <file>', 'checkpoint of ours (default: the embedded teacher)')
+    .option('--model <file>', 'checkpoint of ours, or SiT or MAR for their embedded teachers (default: the embedded DiT)')
     .option('--ckpt <file>', 'cut this file as it is, .pt, .safetensors or .npz of any residual stack, without running it')
     .option('--stack <names>', 'with --ckpt: the blocks to cut, e.g. double_blocks,single_blocks (default: told by the file)')
     .option('--config <file>', 'with --ckpt: the model’s config.json, changed and written beside --out')
@@ -102,7 +102,7 @@ export function program(): Command {
 
   job(main, 'distill', 'recover a shallow model from its teacher')
     .requiredOption('--student <file>', 'the shallow checkpoint')
-    .option('--teacher <file>', 'checkpoint of ours (default: the embedded teacher)')
+    .option('--teacher <file>', 'checkpoint of ours, or SiT or MAR for their embedded teachers (default: the embedded DiT)')
     .option('--any-teacher', 'take it even if the student was cut from another model')
     .option('--steps <n>', 'steps', count, 1000)
     .option('--batch <n>', 'samples a step', count, 64)
@@ -118,7 +118,7 @@ export function program(): Command {
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).distillJob(options, context)));
 
   job(main, 'sample', 'draw images')
-    .option('--model <file>', 'checkpoint of ours (default: the embedded teacher); with --ckpt the name of its model, e.g. DiT-XL/2')
+    .option('--model <file>', 'checkpoint of ours, or SiT or MAR for their embedded teachers (default: the embedded DiT); with --ckpt the name of its model, e.g. DiT-XL/2')
     .option('--ckpt <file>', 'weights of a published DiT, SiT or MAR: .pt, .safetensors, .npz; or their name, e.g. tinydit-d14')
     .option('--weights <key>', 'which weights of a training checkpoint (default: ema, then model)')
     .option('--vae <file>', 'with --ckpt: weights of the autoencoder (default: what the model was trained with, fetched)')
@@ -143,7 +143,7 @@ export function program(): Command {
     .option('--dinov2 <file>', 'weights of DINOv2 in its place, for FD-DINOv2')
     .option('--metrics <list>', 'of fid, sfid, is, pr (precision, recall, density, coverage), kid and fid-infinity (default: the first four)', metrics)
     .option('--skip-broken', 'leave out images that cannot be decoded, and count them')
-    .option('--model <file>', 'checkpoint of ours (default: the embedded teacher); with --ckpt the name of its model, e.g. DiT-XL/2')
+    .option('--model <file>', 'checkpoint of ours, or SiT or MAR for their embedded teachers (default: the embedded DiT); with --ckpt the name of its model, e.g. DiT-XL/2')
     .option('--ckpt <file>', 'weights of a published model that draws the samples')
     .option('--weights <key>', 'with --ckpt: which weights of a training checkpoint (default: ema, then model)')
     .option('--vae <file>', 'with --ckpt: weights of the autoencoder (default: what the model was trained with, fetched)')

@@ -147,9 +147,9 @@ export class GaussianDiffusion {
   /**
    * Moments of p(xₜ₋₁ | xₜ) from what the model put out.
    * @param output as from {@link run}
-   * @param options `clipDenoised`: whether the predicted x₀ is clipped to [-1, 1]. Default `true`, as upstream's function
+   * @param options `clipDenoised`: whether the predicted x₀ is clipped to [-1, 1], or by a number to ± that. Default `true`, as upstream's function
    */
-  moments(output: tf.Tensor, x: tf.Tensor, t: Timesteps, { clipDenoised = true }: { clipDenoised?: boolean } = {}): PredictedMoments {
+  moments(output: tf.Tensor, x: tf.Tensor, t: Timesteps, { clipDenoised = true }: { clipDenoised?: boolean | number } = {}): PredictedMoments {
     const { betas: b, posteriorVariance, posteriorLogVarianceClipped } = this.tables;
     return tf.tidy(() => {
       const [prediction, values] = this.learnsVariance ? (tf.split(output, 2, -1) as [tf.Tensor, tf.Tensor]) : [output, undefined];
@@ -171,14 +171,14 @@ export class GaussianDiffusion {
         const { posteriorMeanCoef1: c1, posteriorMeanCoef2: c2 } = this.tables;
         xStart = tf.sub(tf.mul(this.coefficient(x, t, (i) => 1 / c1[i]!), prediction), tf.mul(this.coefficient(x, t, (i) => c2[i]! / c1[i]!), x));
       }
-      if (clipDenoised) xStart = tf.clipByValue(xStart, -1, 1);
+      if (clipDenoised !== false) xStart = tf.clipByValue(xStart, -Number(clipDenoised), Number(clipDenoised));
       const mean = this.prediction === 'previous' ? tf.clone(prediction) : this.posteriorMean(xStart, x, t);
       return { mean, logVariance, xStart };
     });
   }
 
   /** {@link moments} of a fresh run of the model. Upstream: `p_mean_variance`. */
-  predict(denoiser: Denoiser, x: tf.Tensor, t: Timesteps, options: { clipDenoised?: boolean } = {}): PredictedMoments {
+  predict(denoiser: Denoiser, x: tf.Tensor, t: Timesteps, options: { clipDenoised?: boolean | number } = {}): PredictedMoments {
     return tf.tidy(() => this.moments(this.run(denoiser, x, t), x, t, options));
   }
 
@@ -186,7 +186,7 @@ export class GaussianDiffusion {
    * {@link predict} for samplers, whose model may promise its output: hands the moments to `use`, which runs inside a tidy.
    * @returns what `use` returns, promised where the model's output is
    */
-  predicting<R extends tf.TensorContainer>(denoiser: AsyncDenoiser, x: tf.Tensor, t: Timesteps, options: { clipDenoised?: boolean }, use: (moments: PredictedMoments) => R): R | Promise<R> {
+  predicting<R extends tf.TensorContainer>(denoiser: AsyncDenoiser, x: tf.Tensor, t: Timesteps, options: { clipDenoised?: boolean | number }, use: (moments: PredictedMoments) => R): R | Promise<R> {
     return evaluate(denoiser, () => [tf.clone(x), tf.tensor1d(this.modelTimes(t))], (output) => {
       this.checkOutput(output, x);
       return use(this.moments(output, x, t, options));

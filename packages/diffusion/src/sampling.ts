@@ -28,8 +28,8 @@ export interface SamplingOptions {
   rng?: Rng;
   /** Replaces `rng`, e.g. to replay recorded draws. */
   noiseSource?: NoiseSource;
-  /** Whether the predicted x₀ is clipped to [-1, 1]. Default `false`, as DiT samples latents. */
-  clipDenoised?: boolean;
+  /** Whether the predicted x₀ is clipped to [-1, 1], or by a number to ± that. Default `false`, as DiT samples latents. */
+  clipDenoised?: boolean | number;
   /** Ends the run with a `CancelledError`. */
   signal?: AbortSignal | undefined;
 }

@@ -79,12 +79,13 @@ describe('the process on any rank', () => {
     expect(await closest(tf.slice(means[2]!.xStart, 0, 3), tf.slice(x0, 0, 3))).toBeLessThan(1e-3);
   });
 
-  it('clips x₀ to [-1, 1] where asked to', async () => {
+  it('clips x₀ to [-1, 1] where asked to, or to another bound', async () => {
     const diffusion = new GaussianDiffusion({ variance: 'fixed-small', prediction: 'start' });
     const x = tf.zeros([1, 3]);
     const output = tf.tensor2d([[-3, 0.5, 2]]);
     expect([...(await diffusion.moments(output, x, [10]).xStart.data())]).toEqual([-1, 0.5, 1]);
     expect([...(await diffusion.moments(output, x, [10], { clipDenoised: false }).xStart.data())]).toEqual([-3, 0.5, 2]);
+    expect([...(await diffusion.moments(output, x, [10], { clipDenoised: 2.5 }).xStart.data())]).toEqual([-2.5, 0.5, 2]);
   });
 
   it('has a learned range from the posterior variance to β', async () => {

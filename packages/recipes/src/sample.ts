@@ -45,7 +45,7 @@ export async function* sampleImages(model: Prunable, vae: AutoencoderKL, labels:
     try {
       const shared = { noise, rng: rng.split(`steps ${at}`), signal };
       let z: tf.Tensor4D;
-      if (passes === undefined) z = await sampleToEnd(sampleMAR(model as MAR, { labels: [...own], rng: shared.rng, iterations: Math.min(steps, (model as MAR).tokens), steps: '50', guidance, signal }));
+      if (passes === undefined) z = await sampleToEnd(sampleMAR(model as MAR, { labels: [...own], rng: shared.rng, iterations: Math.min(steps, (model as MAR).tokens), steps: '50', guidance, clipDenoised: LARGEST_LATENT, signal }));
       else if (model instanceof SiT) z = (await sampleToEnd(sampleOde(new Transport(), passes.denoiser, { noise, method: 'heun2', steps: Math.max(1, Math.round(steps / 2)), signal }))) as tf.Tensor4D;
       else {
         const run = solver === 'dpm' ? dpmSolver(diffusion, passes.denoiser, { ...shared, steps, spacing: 'time' }) : solver === 'ddim' ? ddim(diffusion, passes.denoiser, shared) : ddpm(diffusion, passes.denoiser, shared);
@@ -61,6 +61,9 @@ export async function* sampleImages(model: Prunable, vae: AutoencoderKL, labels:
     }
   }
 }
+
+/** Latents have unit variance, and none of the embedded images' is larger than 4.1. */
+const LARGEST_LATENT = 4;
 
 /** A guided denoiser of a model for some labels; `dispose` frees what it holds. */
 function cachedPassOf(model: DiT, labels: Int32Array, { guidance, guidedChannels, caching }: { guidance: number; guidedChannels: number | 'all'; caching: StepCaching }): { denoiser: AsyncDenoiser; dispose: () => void } {

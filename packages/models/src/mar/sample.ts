@@ -38,6 +38,8 @@ export interface SampleMAROptions extends HookOptions {
   guidanceSchedule?: 'linear' | 'constant';
   /** What the head's noise is multiplied by. Default 1. */
   temperature?: number;
+  /** Bound of the tokens that the head predicts on its way, e.g. 4 for latents of unit variance: a small head, whose first steps are far off, needs it. Default: none, as upstream. */
+  clipDenoised?: number | undefined;
   /** Order in which each sample's tokens are drawn, the last entries first. Default: drawn from `rng`. */
   orders?: readonly Int32Array[];
   /** Replaces `rng` for noise: for each iteration the start, then one draw a step. */
@@ -60,7 +62,7 @@ export interface SampleMAROptions extends HookOptions {
  * @throws ArgumentError where an option makes no sense
  */
 export async function* sampleMAR(mar: MAR, options: SampleMAROptions): AsyncGenerator<MARStep, void, void> {
-  const { labels, rng, iterations = 64, steps = '100', guidance = 1, guidanceSchedule = 'linear', temperature = 1, noiseSource, signal, hook, branchHook } = options;
+  const { labels, rng, iterations = 64, steps = '100', guidance = 1, guidanceSchedule = 'linear', temperature = 1, clipDenoised, noiseSource, signal, hook, branchHook } = options;
   checkOptions(mar, { labels, iterations, guidance, guidanceSchedule, temperature });
   const n = labels.length;
   const { tokens: length, tokenChannels: channels } = mar;
@@ -113,7 +115,7 @@ export async function* sampleMAR(mar: MAR, options: SampleMAROptions): AsyncGene
       try {
         const plain = (values: tf.Tensor, t: tf.Tensor1D) => head.denoiser(values as tf.Tensor2D, t);
         const drawn = (await sampleToEnd(
-          ddpm(diffusion, guided ? classifierFreeGuidance(plain, { scale: strength, channels: 'all' }) : plain, { noise, temperature, noiseSource: draw, signal }),
+          ddpm(diffusion, guided ? classifierFreeGuidance(plain, { scale: strength, channels: 'all' }) : plain, { noise, temperature, clipDenoised: clipDenoised ?? false, noiseSource: draw, signal }),
         )) as tf.Tensor2D;
         const updated = tf.tidy(() => {
           const before = tf.reshape(tokens, [n * length, channels]);

@@ -1,14 +1,15 @@
-import type { LongTaskOptions } from '@tinyfusion/core';
+import { CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
 import { firstImages } from '@tinyfusion/data';
 import { classifierFeatures, type FeatureNetwork, loadConvClassifier } from '@tinyfusion/eval';
-import { loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher } from '@tinyfusion/fashion-mnist';
-import { type DiT, type LoadOptions, loadAutoencoderKL, loadDiT } from '@tinyfusion/models';
+import { loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher, type TeacherFamily } from '@tinyfusion/fashion-mnist';
+import { AutoencoderKL, type LoadOptions, loadAutoencoderKL, loadModel as loadStored } from '@tinyfusion/models';
 import { type PruneRecord, readPruneRecord } from '@tinyfusion/pruning';
 import type { StateDict } from '@tinyfusion/weights';
 import { loadSafetensors, writeFileAtomic } from '@tinyfusion/weights/node';
 import { mkdir } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { encodeDataset, type LatentDataset } from '../latents.js';
+import type { Prunable } from '../objective.js';
 import { rebuilt } from './rebuilt.js';
 
 /** What a job gets beside its options. */
@@ -19,16 +20,25 @@ export interface JobContext extends LongTaskOptions {
 
 /** A model with what its file says of it. */
 export interface Loaded {
-  model: DiT;
+  model: Prunable;
   state: StateDict;
   name: string;
   record: PruneRecord | undefined;
 }
 
-/** A model from a file, or the embedded teacher. */
-export async function loadModel(path: string | undefined, options: LoadOptions = {}): Promise<Loaded> {
-  const state = path === undefined ? await loadTeacher() : rebuilt(await loadSafetensors(path));
-  return { state, model: await loadDiT(state, options), name: path === undefined ? 'fashion-mnist teacher' : basename(path), record: readPruneRecord(state.metadata) };
+const families: readonly string[] = ['DiT', 'SiT', 'MAR'] satisfies TeacherFamily[];
+
+/**
+ * A model from a file, or an embedded teacher.
+ * @param path `'DiT'`, `'SiT'` and `'MAR'` are the embedded ones. Default `'DiT'`
+ * @throws CheckpointError where the file is none of these families'
+ */
+export async function loadModel(path = 'DiT', options: LoadOptions = {}): Promise<Loaded> {
+  const family = families.includes(path) ? (path as TeacherFamily) : undefined;
+  const state = family === undefined ? rebuilt(await loadSafetensors(path)) : await loadTeacher(family);
+  const model = await loadStored(state, options);
+  if (model instanceof AutoencoderKL) throw new CheckpointError(`${path} holds an autoencoder, expected a DiT, SiT or MAR`);
+  return { state, model, name: family === undefined ? basename(path) : family === 'DiT' ? 'fashion-mnist teacher' : `fashion-mnist ${family} teacher`, record: readPruneRecord(state.metadata) };
 }
 
 /** Latents of the first embedded training images. */

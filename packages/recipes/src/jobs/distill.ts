@@ -1,9 +1,11 @@
 import { ArgumentError } from '@tinyfusion/core';
-import { type DiT, saveModel } from '@tinyfusion/models';
+import { saveModel } from '@tinyfusion/models';
 import { belongTogether, pruneMetadata } from '@tinyfusion/pruning';
 import { stateDictHash } from '@tinyfusion/weights';
 import { distill } from '../distill.js';
+import type { Prunable } from '../objective.js';
 import { RunFolder } from '../runs/run-folder.js';
+import { depthOf } from '../stacks.js';
 import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
 
 /** Options of `tinyfusion distill`. */
@@ -32,13 +34,15 @@ export async function distillJob(job: DistillJob, context: JobContext): Promise<
   const hash = await stateDictHash(teacher.state);
   const belonging = student.record === undefined ? undefined : belongTogether(student.record, hash);
   if (belonging?.ok === false && job.anyTeacher !== true) throw new ArgumentError('--teacher', teacher.name, `the model that ${student.name} was cut from: ${belonging.reason}. With --any-teacher this one is taken`);
-  if (student.model.blocks.length > teacher.model.blocks.length && student.record?.layerMap === undefined) throw new ArgumentError('distill: student', `${student.model.blocks.length} layers`, `at most the teacher's ${teacher.model.blocks.length}`);
+  if (student.model.constructor !== teacher.model.constructor) throw new ArgumentError('distill: student', student.model.constructor.name, `a ${teacher.model.constructor.name} as its teacher`);
+  const [own, whole] = [depthOf(student.model), depthOf(teacher.model)];
+  if (own > whole && student.record?.layerMap === undefined) throw new ArgumentError('distill: student', `${own} layers`, `at most the teacher's ${whole}`);
   const { steps, batch, lr, sigmas, beta, mask, images, seed } = job;
   await using run = job.run === undefined ? undefined : await RunFolder.open(job.run, { task: 'distill', student: await stateDictHash(student.state), teacher: hash, steps, batch, lr, sigmas, beta, mask, images, seed }, { command: context.command, every: job.saveEvery });
   const latents = await embeddedLatents(images, context);
   const metadata: [string, string][] = student.record === undefined ? [] : [pruneMetadata(student.record)];
   metadata.push(['tinyfusion.recovery', JSON.stringify({ command: context.command, seed: job.seed, steps: job.steps, teacher: { name: teacher.name, sha256: hash } })]);
-  const store = (model: DiT): Promise<Uint8Array> => saveModel(model, { metadata });
+  const store = (model: Prunable): Promise<Uint8Array> => saveModel(model, { metadata });
   const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, lr, sigmas: sigmas === 0 ? Infinity : sigmas, beta, mode: mask, seed, ...(student.record?.layerMap === undefined || belonging?.ok === false ? {} : { layerMap: student.record.layerMap }), ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse' })) });
   await write(job.out, await store(student.model));
   await write(`${job.out}.curve.json`, JSON.stringify(curves));

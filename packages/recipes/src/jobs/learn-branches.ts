@@ -1,3 +1,5 @@
+import { ArgumentError } from '@tinyfusion/core';
+import { MAR } from '@tinyfusion/models';
 import type { BranchDecision } from '@tinyfusion/sampler';
 import { stateDictHash } from '@tinyfusion/weights';
 import { learnBranches } from '../learn-branches.js';
@@ -25,6 +27,7 @@ export interface LearnBranchesJob {
 /** Learns which attention and MLP branches stay within a budget of time, and writes the decision as JSON. */
 export async function learnBranchesJob({ faster, steps, batch, lr, gateLr, images, seed, ...job }: LearnBranchesJob, context: JobContext): Promise<void> {
   const { model, state, name } = await loadModel(job.model);
+  if (model instanceof MAR) throw new ArgumentError('--model', name, 'a DiT or SiT: the blocks of a MAR stay whole');
   const sha256 = await stateDictHash(state);
   await using run = job.run === undefined ? undefined : await RunFolder.open(job.run, { task: 'learn-branches', model: sha256, faster, steps, batch, lr, gateLr, images, seed }, { command: context.command, every: job.saveEvery });
   const latents = await embeddedLatents(images, context);

@@ -1,11 +1,12 @@
 import { ArgumentError, type LongTaskOptions } from '@tinyfusion/core';
-import type { DiT } from '@tinyfusion/models';
 import { type Decision, parseGroups } from '@tinyfusion/sampler';
 import { stateDictHash } from '@tinyfusion/weights';
 import type { LatentDataset } from '../latents.js';
 import { learnMasks } from '../learn-masks.js';
+import type { Prunable } from '../objective.js';
 import { chooseByBlockError, chooseByBlockInfluence, chooseBySensitivity, chooseByTaylor } from '../prune.js';
 import { RunFolder } from '../runs/run-folder.js';
+import { depthOf } from '../stacks.js';
 import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
 import type { StoredDecision } from './decision.js';
 
@@ -34,7 +35,7 @@ export interface LearnMasksJob {
 /** Learns a decision and writes it, with its history, as JSON. */
 export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Promise<void> {
   const { model, state, name } = await loadModel(job.model);
-  const depth = model.blocks.length;
+  const depth = depthOf(model);
   const groups = parseScheme(job.groups);
   parseGroups(groups, depth); // a scheme that does not fit is an error before anything is computed
   const { steps, batch, lr, gateLr, update, images, per, stopAt, warmStart, seed } = job;
@@ -63,7 +64,7 @@ export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Pr
 const storedDecision = async (decision: Decision): Promise<Uint8Array> => new TextEncoder().encode(JSON.stringify(decision));
 
 /** Scores of a criterion, high where a layer matters. */
-async function scoresOf(criterion: NonNullable<LearnMasksJob['warmStart']>, model: DiT, latents: LatentDataset, seed: number, context: LongTaskOptions): Promise<{ scores: number[]; keep: 'highest' | 'lowest' }> {
+async function scoresOf(criterion: NonNullable<LearnMasksJob['warmStart']>, model: Prunable, latents: LatentDataset, seed: number, context: LongTaskOptions): Promise<{ scores: number[]; keep: 'highest' | 'lowest' }> {
   const options = { count: 1, seed, ...context };
   switch (criterion) {
     case 'block-influence':

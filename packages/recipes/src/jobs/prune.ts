@@ -1,10 +1,12 @@
 import { ArgumentError, CheckpointError, createRng, type LongTaskOptions } from '@tinyfusion/core';
-import { type DiT, saveModel } from '@tinyfusion/models';
+import { saveModel } from '@tinyfusion/models';
 import { atRandom, byIndex, firstLayers, lastLayers, type LinearReplacement, oracle, pruneMetadata, type PruneRecord, removedRuns, uniformLayers } from '@tinyfusion/pruning';
 import { stateDictHash } from '@tinyfusion/weights';
 import type { LatentDataset } from '../latents.js';
+import type { Prunable } from '../objective.js';
 import { chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, fitReplacements } from '../prune.js';
 import { type FinerCut, finerRecord, shallowCopy } from '../shallow-copy.js';
+import { depthOf, stacksOf } from '../stacks.js';
 import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
 import { readDecision } from './decision.js';
 import { parseKeep, pruneFileJob } from './files.js';
@@ -35,7 +37,7 @@ export async function pruneJob(job: PruneJob, context: JobContext): Promise<void
   const given = (['masks', 'keep', 'method'] as const).filter((name) => job[name] !== undefined).map((name) => `--${name}`);
   if (given.length !== 1) throw new ArgumentError('one of --masks, --keep and --method', given, 'exactly one');
   const { model, state, name, record: from } = await loadModel(job.model);
-  const depth = model.blocks.length;
+  const depth = depthOf(model);
   const teacher = { name, sha256: await stateDictHash(state) };
   const count = job.count ?? Math.floor(depth / 2);
   let finer: FinerCut | undefined;
@@ -49,15 +51,15 @@ export async function pruneJob(job: PruneJob, context: JobContext): Promise<void
   else choice = await choose(job.method!, model, { count, seed: job.seed, ...context });
   if (job.replace !== undefined) finer = { ...finer, replacements: await linearLayers(model, choice.kept, job.seed, context) };
   const student = await shallowCopy(model, choice.kept, finer);
-  const record: PruneRecord = { version: 1, stack: 'blocks', depth, teacher, seed: job.seed, command: context.command, ...choice, ...(finer === undefined ? {} : finerRecord(choice.kept, finer)), ...(from === undefined ? {} : { from }) };
+  const record: PruneRecord = { version: 1, stack: stacksOf(model).map((stack) => stack.name).join(','), depth, teacher, seed: job.seed, command: context.command, ...choice, ...(finer === undefined ? {} : finerRecord(choice.kept, finer)), ...(from === undefined ? {} : { from }) };
   await write(job.out, await saveModel(student, { metadata: [pruneMetadata(record)] }));
   const runs = finer?.replacements?.length ?? 0;
   console.log(`kept ${choice.kept.join(',')} of ${depth} layers${runs > 0 ? `, linear layers in the place of ${runs} runs` : ''}: ${(student.parameterCount() / 1e6).toFixed(2)} M of ${(model.parameterCount() / 1e6).toFixed(2)} M parameters`);
 }
 
 /** Linear layers for the removed runs, and how good they are. */
-async function linearLayers(model: DiT, kept: readonly number[], seed: number, context: LongTaskOptions): Promise<LinearReplacement[]> {
-  const runs = removedRuns(model.blocks.length, kept);
+async function linearLayers(model: Prunable, kept: readonly number[], seed: number, context: LongTaskOptions): Promise<LinearReplacement[]> {
+  const runs = removedRuns(depthOf(model), kept);
   if (runs.length === 0) return [];
   const fitted = await fitReplacements(model, await embeddedLatents(1000, context), runs, { seed, ...context });
   for (const { replacement, error } of fitted) console.log(`layers ${replacement.run[0]} to ${replacement.run[1] - 1}: a linear layer leaves ${(100 * error).toFixed(0)} % of what they do`);
@@ -66,14 +68,14 @@ async function linearLayers(model: DiT, kept: readonly number[], seed: number, c
 
 function ownLayers(keep: string): number[] {
   const layers = parseKeep(keep);
-  if (!Array.isArray(layers)) throw new ArgumentError('--keep', keep, 'layer numbers alone: this model has one stack');
+  if (!Array.isArray(layers)) throw new ArgumentError('--keep', keep, 'layer numbers alone, counted over all stacks');
   return layers;
 }
 
 /** A choice by one of the criteria to compare with. */
-async function choose(method: NonNullable<PruneJob['method']>, model: DiT, options: { count: number; seed: number } & LongTaskOptions): Promise<{ kept: number[]; criterion: string }> {
-  const [depth, { count, seed }] = [model.blocks.length, options];
-  const measured = async (criterion: string, by: (model: DiT, data: LatentDataset, options: { count: number; seed: number } & LongTaskOptions) => Promise<{ kept: number[] }>) => ({ kept: (await by(model, await embeddedLatents(1000, options), options)).kept, criterion });
+async function choose(method: NonNullable<PruneJob['method']>, model: Prunable, options: { count: number; seed: number } & LongTaskOptions): Promise<{ kept: number[]; criterion: string }> {
+  const [depth, { count, seed }] = [depthOf(model), options];
+  const measured = async (criterion: string, by: (model: Prunable, data: LatentDataset, options: { count: number; seed: number } & LongTaskOptions) => Promise<{ kept: number[] }>) => ({ kept: (await by(model, await embeddedLatents(1000, options), options)).kept, criterion });
   switch (method) {
     case 'block-influence':
       return measured('block influence', chooseByBlockInfluence);

@@ -1,7 +1,7 @@
 import { ArgumentError, createRng } from '@tinyfusion/core';
 import { imagenetClasses, imagenetLabel } from '@tinyfusion/data/imagenet';
 import { fashionMnistClassNames, loadAutoencoder } from '@tinyfusion/fashion-mnist';
-import { type TinyAutoencoder, loadAutoencoderKL, loadTinyAutoencoder, presets } from '@tinyfusion/models';
+import { MAR, SiT, type TinyAutoencoder, loadAutoencoderKL, loadTinyAutoencoder, presets } from '@tinyfusion/models';
 import { weightsOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { type ImageSink, folderSink, gridSink, npzSink } from '../image-sink.js';
@@ -51,6 +51,8 @@ export async function sampleJob(job: SampleJob, context: JobContext): Promise<vo
   if (job.solver !== undefined && !isOwnSolver(job.solver)) throw new ArgumentError('--solver', job.solver, 'dpm, ddim or ddpm for this model');
   for (const option of ['rng', 'preview'] as const) if (job[option] !== undefined) throw new ArgumentError(`--${option}`, job[option], 'to be given with --ckpt; this model has noise of its own for each image');
   const { model } = await loadModel(job.model, { dtype: job.dtype });
+  if (job.solver !== undefined && (model instanceof SiT || model instanceof MAR)) throw new ArgumentError('--solver', job.solver, 'to be left out: this model is sampled in one way here');
+  if (job.stepCache !== undefined && model instanceof MAR) throw new ArgumentError('--step-cache', job.stepCache, 'to be left out: a MAR has other tokens at every step');
   const vae = await loadAutoencoderKL(await loadAutoencoder());
   const { numClasses } = model.config;
   const named = job.classes?.map((text) => labelOf(text, numClasses));
