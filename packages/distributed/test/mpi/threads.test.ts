@@ -1,0 +1,55 @@
+import { describe, expect, it } from 'vitest';
+import { jsonLines, runProgram } from './run-program.js';
+
+interface Outcome {
+  results?: unknown[];
+  reports?: number;
+  error?: { code: string; message: string; cause?: string };
+  seconds?: number;
+}
+
+async function replicas(workerData: object): Promise<Outcome> {
+  return jsonLines<Outcome>(await runProgram('threads', [JSON.stringify(workerData)]))[0]!;
+}
+
+describe('replicas in worker threads', () => {
+  it('reduce and broadcast; the first one’s reports are passed on', async () => {
+    const { results, reports } = await replicas({});
+    const sum = 0 + 1 + 2 + 3 * 19;
+    expect(results).toEqual([0, 1, 2].map((rank) => ({ rank, size: 3, sum, last: sum, numbers: [0.1, 0.2] })));
+    expect(reports).toBe(20);
+  });
+
+  it.each(['throws', 'rejects'])('one that %s ends the run with its rank', async (how) => {
+    const { error, seconds } = await replicas({ fails: 1, how });
+    expect(error).toEqual({ code: 'WORKER_FAILED', message: 'rank 1 of 3 failed: out of luck', cause: 'out of luck' });
+    expect(seconds).toBeLessThan(10);
+  });
+
+  it('one that exits ends the run with its rank', async () => {
+    const { error } = await replicas({ fails: 2, how: 'exits' });
+    expect(error).toMatchObject({ code: 'WORKER_FAILED', message: expect.stringMatching(/rank 2 of 3 failed: .*code 3/) as string });
+  });
+
+  it('are cancelled by a signal, those too that do not listen', async () => {
+    expect(await replicas({ waits: true, abortAfter: 300 })).toMatchObject({ error: { code: 'CANCELLED' } });
+    const { error, seconds } = await replicas({ hangs: true, abortAfter: 300 });
+    expect(error!.code).toBe('CANCELLED');
+    expect(seconds).toBeLessThan(10);
+  });
+});
+
+describe('items mapped over worker threads', () => {
+  it('come out the same on any number of threads', async () => {
+    const [one, four] = [jsonLines<Outcome>(await runProgram('mapping', ['1']))[0]!, jsonLines<Outcome>(await runProgram('mapping', ['4']))[0]!];
+    expect(one.results).toHaveLength(10);
+    expect(one.results).toMatchObject(Array.from({ length: 10 }, (_, i) => ({ item: 10 * i })));
+    expect(new Set(one.results!.map((r) => String((r as { drawn: number[] }).drawn))).size).toBe(10);
+    expect(four).toEqual(one);
+    expect(one.reports).toBe(1);
+  });
+
+  it('one that cannot be done ends the others', async () => {
+    expect(jsonLines<Outcome>(await runProgram('mapping', ['2', 'bad']))[0]!.error).toMatchObject({ code: 'WORKER_FAILED', message: expect.stringMatching(/worker [01] of 2 failed: cannot be drawn/) as string });
+  });
+});
