@@ -1,0 +1,85 @@
+import { call } from '../client';
+import { keep, recall } from '../keep';
+import type { ModelInfo, Opened } from '../protocol';
+import { type State, state, update, watch } from '../state';
+import { drawPictures } from './draw';
+import { work } from './work';
+
+/** What of the page outlives it, for one teacher. */
+const lasting = ['choice', 'tried', 'costs', 'draw', 'tab', 'learn', 'learnLoss', 'moments', 'recover', 'recoverLoss', 'measuring', 'measured', 'precision'] as const satisfies readonly (keyof State)[];
+type Lasting = Pick<State, (typeof lasting)[number]> & { readonly teacher: string; readonly visit: 1 };
+
+/** Parameters up to which a model that was opened draws by itself. */
+const QUICK = 5e7;
+
+/** Starts the worker, and opens what was open before, or the embedded teacher. */
+export async function start(): Promise<void> {
+  const asked = new URLSearchParams(location.search).get('backend');
+  const prefer = asked === 'webgpu' || asked === 'wasm' || asked === 'cpu' ? asked : 'auto';
+  await work('start', 'Opening the teacher', async () => {
+    update({ backend: await call('start', { prefer }) });
+    await show(await call('openLast', {}));
+    return 'The teacher is loaded';
+  });
+  if (state.model !== undefined && state.model.parameters <= QUICK) void drawPictures();
+  let saving: ReturnType<typeof setTimeout> | undefined;
+  let saved = state;
+  watch((now) => {
+    if (lasting.every((key) => now[key] === saved[key])) return;
+    saved = now;
+    clearTimeout(saving);
+    saving = setTimeout(() => void save(), 400);
+  });
+}
+
+async function save(): Promise<void> {
+  if (state.model === undefined) return;
+  const values = Object.fromEntries(lasting.map((key) => [key, state[key]])) as Pick<State, (typeof lasting)[number]>;
+  await keep('page', { ...values, teacher: state.model.sha256, visit: 1 } satisfies Lasting);
+}
+
+/** Shows a teacher, with what earlier visits left for it. */
+async function show(model: ModelInfo): Promise<void> {
+  const { student, learn, recover } = await call('restore', {});
+  const page = await recall<Lasting>('page');
+  const all = Array.from({ length: model.depth }, (_, i) => i);
+  const first = model.numClasses === 10 ? Array.from({ length: 10 }, (_, i) => i) : [Math.min(207, model.numClasses - 1)];
+  const solver = model.family === 'MAR' ? 'mar' : model.family === 'SiT' ? 'heun' : 'dpm';
+  const choice = student?.choice ?? { kept: all, criterion: 'by hand' };
+  const fresh = {
+    choice,
+    tried: student === undefined ? [] : [{ choice, loss: undefined }],
+    costs: undefined,
+    draw: { ...state.draw, labels: first, solver } as const,
+    learnLoss: [],
+    moments: [],
+    recoverLoss: [],
+    measured: [],
+  };
+  const { teacher: _, visit: __, ...kept } = page?.teacher === model.sha256 ? page : { ...fresh, teacher: '', visit: 1 };
+  update({ ...fresh, ...kept, model, student, left: { learn, recover }, loss: undefined, activations: undefined, record: undefined, pictures: {}, shown: { labels: [], student: '' } });
+}
+
+/** Opens a file that was dropped or chosen, and says what it was. */
+export async function openFile(file: File, preset?: string): Promise<void> {
+  update({ asking: undefined });
+  let opened: Opened | undefined;
+  await work('open', `Opening ${file.name}`, async () => {
+    opened = await call('openFile', { file, ...(preset === undefined ? {} : { preset }) });
+    if (opened.kind === 'teacher') await show(opened.model);
+    else if (opened.kind === 'student') update({ student: opened.student, choice: opened.student.choice, tried: [...state.tried, { choice: opened.student.choice, loss: undefined }], loss: undefined, activations: undefined, record: undefined });
+    else if (opened.kind === 'autoencoder') update({ model: opened.model });
+    else update({ asking: { file, presets: opened.presets, summary: opened.summary } });
+    return opened.kind === 'student' ? `${file.name} is a student of this teacher: ${opened.student.described}` : opened.kind === 'ask' ? 'Which model is it?' : `${file.name} is loaded`;
+  });
+  if (opened !== undefined && opened.kind !== 'ask' && state.model!.parameters <= QUICK) void drawPictures(opened.kind === 'student' ? ['student'] : undefined);
+}
+
+/** Goes back to the teacher that comes with the page. */
+export async function openEmbedded(): Promise<void> {
+  await work('open', 'Opening the embedded teacher', async () => {
+    await show(await call('openEmbedded', {}));
+    return 'The embedded teacher is loaded';
+  });
+  void drawPictures();
+}

@@ -1,0 +1,117 @@
+import { CheckpointError } from '@tinyfusion/core';
+import { loadTeacher } from '@tinyfusion/fashion-mnist';
+import { AutoencoderKL, loadModel, loadReference, loadReferenceAutoencoder, loadTinyAutoencoder, recognise } from '@tinyfusion/models';
+import { MODEL_KEY } from '@tinyfusion/nn';
+import { readPruneRecord } from '@tinyfusion/pruning';
+import type { Prunable } from '@tinyfusion/recipes';
+import { type StateDict, blobSource, parseSafetensors, readCheckpoint, stateDictHash, weightsOf } from '@tinyfusion/weights';
+import preparedStudent from '../../assets/student.safetensors?url';
+import { forget, keep, recall } from '../keep';
+import type { Kept, ModelInfo, Opened } from '../protocol';
+import type { KeptLearning } from './learn';
+import type { KeptRecovery } from './recover';
+import { type Loaded, session } from './session';
+import { type KeptStudent, openStudent } from './student';
+
+/** Bytes of a file up to which it is kept for the next visit. */
+const KEPT_BYTES = 256 * 2 ** 20;
+/** Bytes from which on weights are held in half precision. */
+const LARGE_BYTES = 512 * 2 ** 20;
+
+/** A file with the name of its preset, where that had to be asked for. */
+interface KeptFile {
+  readonly file: File;
+  readonly preset: string | undefined;
+}
+
+/** The teacher that comes with the page. */
+export async function openEmbedded(): Promise<ModelInfo> {
+  const state = await loadTeacher();
+  session.teacher = { model: (await loadModel(state)) as Prunable, name: 'fashion-mnist teacher', sha256: await stateDictHash(state), record: undefined, embedded: true };
+  await forget('teacher');
+  return session.info();
+}
+
+/** The teacher of the last visit, or the embedded one. */
+export async function openLast(): Promise<ModelInfo> {
+  const last = await recall<KeptFile>('teacher');
+  if (last !== undefined) {
+    try {
+      const opened = await openFile({ file: last.file, ...(last.preset === undefined ? {} : { preset: last.preset }) });
+      if (opened.kind === 'teacher') return opened.model;
+    } catch {
+      // the file of another version of this page; the embedded teacher always opens
+    }
+  }
+  return openEmbedded();
+}
+
+/**
+ * Opens a dropped file, whatever it is: a student of the present teacher, another teacher, an autoencoder.
+ * @param options `preset`: which model it is, where its shapes fit several
+ * @throws CheckpointError where it is nothing of these
+ */
+export async function openFile({ file, preset }: { file: File; preset?: string }): Promise<Opened> {
+  const checkpoint = await readCheckpoint(blobSource(file, file.name));
+  const state: StateDict = { ...weightsOf(checkpoint), metadata: checkpoint.metadata };
+  if (state.metadata.has(MODEL_KEY)) return openOurs(file, state);
+  const found = recognise(state);
+  if (found === undefined && [...state.tensors.keys()].some((name) => /^(encoder|decoder)\.layers\.\d/.test(name))) return autoencoder(file.name, await loadTinyAutoencoder(state));
+  if (found === undefined) throw new CheckpointError(`${file.name} holds no DiT, SiT, MAR or autoencoder; its tensors are ${[...state.tensors.keys()].slice(0, 4).join(', ')} …`);
+  if (found.presets.length === 0 && found.summary.startsWith('an autoencoder')) return autoencoder(file.name, await loadReferenceAutoencoder(state));
+  if (found.presets.length === 0) throw new CheckpointError(`${file.name} looks like ${found.summary}, which is none of the published models; save it with saveModel of @tinyfusion/models, and the file says itself what it is`);
+  const name = preset ?? (found.presets.length === 1 ? found.presets[0]! : undefined);
+  if (name === undefined) return { kind: 'ask', presets: found.presets, summary: found.summary };
+  const model = await loadReference(name, state, file.size > LARGE_BYTES ? { dtype: 'F16' } : {});
+  return teacher({ model, name: file.name, sha256: await stateDictHash(state), record: undefined, embedded: false }, file, name);
+}
+
+async function openOurs(file: File, state: StateDict): Promise<Opened> {
+  const record = readPruneRecord(state.metadata);
+  if (record !== undefined && session.hasTeacher && record.teacher.sha256 === session.teacher.sha256) {
+    session.recovered = await openStudent(state);
+    await keep('student', { teacher: record.teacher.sha256, file: new Uint8Array(await file.arrayBuffer()) } satisfies KeptStudent);
+    return { kind: 'student', student: session.studentInfo()! };
+  }
+  const model = await loadModel(state);
+  if (model instanceof AutoencoderKL) return autoencoder(file.name, model);
+  return teacher({ model, name: file.name, sha256: await stateDictHash(state), record, embedded: false }, file, undefined);
+}
+
+async function teacher(loaded: Loaded, file: File, preset: string | undefined): Promise<Opened> {
+  session.teacher = loaded;
+  if (file.size <= KEPT_BYTES) await keep('teacher', { file, preset } satisfies KeptFile);
+  return { kind: 'teacher', model: await session.info() };
+}
+
+async function autoencoder(name: string, model: Parameters<typeof session.useAutoencoder>[0]): Promise<Opened> {
+  const { inChannels } = session.teacher.model.config;
+  if (model.config.latentChannels !== inChannels) {
+    model.dispose();
+    throw new CheckpointError(`${name} is an autoencoder of ${model.config.latentChannels} latent channels; ${session.teacher.name} has ${inChannels}`);
+  }
+  session.useAutoencoder(model);
+  return { kind: 'autoencoder', model: await session.info(), name };
+}
+
+/** The student that comes with the page, if it was cut from the present teacher. */
+async function prepared(): Promise<void> {
+  const response = await fetch(preparedStudent);
+  if (!response.ok) return; // the page works without
+  const own = await openStudent(await parseSafetensors(new Uint8Array(await response.arrayBuffer())));
+  if (own.record.teacher.sha256 === session.teacher.sha256) session.recovered = own;
+  else own.model.dispose();
+}
+
+/** What earlier visits left for the present teacher. */
+export async function restore(): Promise<Kept> {
+  const { sha256 } = session.teacher;
+  const [student, learn, recover] = await Promise.all([recall<KeptStudent>('student'), recall<KeptLearning>('learn'), recall<KeptRecovery>('recover')]);
+  if (student?.teacher === sha256) session.recovered = await openStudent(await parseSafetensors(student.file));
+  else if (session.teacher.embedded) await prepared();
+  return {
+    student: session.studentInfo(),
+    learn: learn?.teacher === sha256 ? { step: learn.step, settings: learn.settings } : undefined,
+    recover: recover?.teacher === sha256 ? { step: recover.step, settings: recover.settings, choice: recover.choice } : undefined,
+  };
+}
