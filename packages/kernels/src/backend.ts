@@ -1,7 +1,6 @@
 import { ArgumentError, BackendError } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { installWasmKernels } from './wasm.js';
-import { installWebgpuKernels } from './webgpu.js';
 
 /** Backends that {@link useBackend} can start. */
 export type BackendName = 'webgpu' | 'wasm' | 'cpu';
@@ -47,35 +46,18 @@ export async function useBackend({ prefer = 'auto' }: UseBackendOptions = {}): P
 async function start(name: BackendName, acceptSoftware: boolean): Promise<string | undefined> {
   try {
     if (name === 'webgpu') {
-      const problem = await webgpuProblem(acceptSoftware);
-      if (problem !== undefined) return problem;
-      await import('@tensorflow/tfjs-backend-webgpu');
-    } else if (name === 'wasm') {
+      const { startWebgpu } = await import('./webgpu/device.js');
+      return await startWebgpu(acceptSoftware);
+    }
+    if (name === 'wasm') {
       await import('@tensorflow/tfjs-backend-wasm');
       if (!(await tf.env().getAsync('WASM_HAS_SIMD_SUPPORT'))) return 'this engine has no WebAssembly SIMD';
     } else await import('@tensorflow/tfjs-backend-cpu');
     // setBackend answers false and leaves another backend in place where a backend fails
     if (!(await tf.setBackend(name)) || tf.getBackend() !== name) return 'tfjs could not initialise it';
     if (name === 'wasm') await installWasmKernels();
-    if (name === 'webgpu') installWebgpuKernels();
     return undefined;
   } catch (error) {
     return error instanceof Error ? error.message.split('\n')[0]! : String(error);
   }
-}
-
-/** Why WebGPU cannot be used; `undefined` where it can. */
-async function webgpuProblem(acceptSoftware: boolean): Promise<string | undefined> {
-  if (!('gpu' in navigatorOrNothing())) return 'this runtime has no navigator.gpu (in Node: npm install webgpu, then import "@tinyfusion/kernels/node")';
-  const adapter = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' });
-  if (adapter === null) return 'no GPU adapter was found';
-  const { vendor, architecture, description } = (adapter as unknown as { info: Record<'vendor' | 'architecture' | 'description', string> }).info;
-  const label = [vendor, architecture, description].filter((part) => part !== '').join(' ');
-  const software = /swiftshader|llvmpipe|lavapipe|software|basic render/i.test(label) || (adapter as { isFallbackAdapter?: boolean }).isFallbackAdapter === true;
-  if (software && !acceptSoftware) return `the only adapter is a software one (${label})`;
-  return undefined;
-}
-
-function navigatorOrNothing(): object {
-  return typeof navigator === 'undefined' ? {} : navigator;
 }

@@ -14,3 +14,4 @@ export { placeRows, takeRows } from './rows.js';
 export { axes, type Float } from './shape.js';
 export { stopGradient } from './stop-gradient.js';
 export { sumOfSquares } from './sum-of-squares.js';
+export { resetWebgpuCounters, webgpuCounters, type WebgpuCounters } from './webgpu/counters.js';

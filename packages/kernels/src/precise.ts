@@ -2,6 +2,9 @@
 // thousand roundings of float32, and sampling magnifies them. On WebGPU these compute from parts that are exact.
 import * as tf from '@tensorflow/tfjs-core';
 
+/** Kernel name of {@link sineCosine}: input x; outputs sin x, cos x. */
+export const SINE_COSINE = 'TinyFusionSineCosine';
+
 const coarse = (): boolean => tf.getBackend() === 'webgpu';
 
 /** π/2 in three parts, of which the first two have so few bits that products with small integers are exact. */
@@ -13,6 +16,7 @@ const HALF_PI = [1.5703125, 4.837512969970703e-4, 7.549789954891882e-8] as const
  */
 export function sineCosine<T extends tf.Tensor>(x: T): [T, T] {
   if (!coarse()) return [tf.sin(x), tf.cos(x)];
+  if (tf.getKernel(SINE_COSINE, 'webgpu') !== undefined) return sineCosineKernel(x);
   return tf.tidy(() => {
     const turns = tf.floor(tf.add(tf.mul(x, 2 / Math.PI), 0.5)); // quarter turns
     let r: tf.Tensor = x;
@@ -31,6 +35,27 @@ export function sineCosine<T extends tf.Tensor>(x: T): [T, T] {
     };
     return [after(turns), after(tf.add(turns, 1))];
   });
+}
+
+// tfjs's customGrad has one output
+interface EngineWithGradients {
+  runKernelFunc(call: {
+    forwardFunc: (backend: unknown, save: (tensors: tf.Tensor[]) => void) => tf.Tensor[];
+    backwardsFunc: (dy: tf.Tensor[], saved: tf.Tensor[]) => Record<string, () => tf.Tensor>;
+    inputs: Record<string, tf.Tensor>;
+  }): tf.Tensor[];
+}
+
+function sineCosineKernel<T extends tf.Tensor>(x: T): [T, T] {
+  return (tf.engine() as unknown as EngineWithGradients).runKernelFunc({
+    inputs: { x },
+    forwardFunc: (_backend, save) => {
+      const both = tf.engine().runKernel(SINE_COSINE, { x }) as unknown as tf.Tensor[];
+      save(both);
+      return both;
+    },
+    backwardsFunc: ([dSine, dCosine], [sine, cosine]) => ({ x: () => tf.sub(tf.mul(dSine!, cosine!), tf.mul(dCosine!, sine!)) }),
+  }) as [T, T];
 }
 
 /** tanh, rounded near ±1 as exact arithmetic rounds it, on every backend. Any shape. */
