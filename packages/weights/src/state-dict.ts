@@ -66,9 +66,13 @@ export function stateDictOf(values: Iterable<readonly [name: string, { shape: re
  */
 export async function stateDictHash(state: StateDict): Promise<string> {
   const digests: string[] = [];
-  for (const name of [...state.tensors.keys()].toSorted()) {
-    const record = state.tensors.get(name)!;
-    digests.push(`${JSON.stringify([name, record.dtype, record.shape])} ${await sha256(await record.read())}`);
+  const named = [...state.tensors].toSorted(([a], [b]) => (a < b ? -1 : 1));
+  let reading = named[0]?.[1].read();
+  for (const [i, [name, { dtype, shape }]] of named.entries()) {
+    const bytes = await reading!;
+    reading = named[i + 1]?.[1].read(); // while this one is hashed
+    reading?.catch(() => {}); // it is awaited next
+    digests.push(`${JSON.stringify([name, dtype, shape])} ${await sha256(bytes)}`);
   }
   return sha256(new TextEncoder().encode(digests.join('\n')));
 }
