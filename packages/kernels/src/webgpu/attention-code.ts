@@ -43,36 +43,39 @@ fn load_${letter}(head : vec3u, row : u32, c : u32) -> vec4f {
   return get_${buffer}(at_${letter}(head, row, c), u.d - c);
 }`;
 
+/** `tile` is both operands of the products, 16 rows each, and then `weights`: by column, four rows together. */
 export const memory = `
-var<workgroup> tileRows : array<array<vec4f, 8>, 32>;
-var<workgroup> tileColumns : array<array<vec4f, 8>, 32>;
-/** By column, four rows together. */
-var<workgroup> weights : array<array<vec4f, 8>, 32>;
-var<workgroup> partial : array<array<f32, 8>, 32>;`.replace('/** By column, four rows together. */\n', '// by column, four rows together\n');
+var<workgroup> tile : array<array<vec4f, 8>, 32>;
+var<workgroup> partial : array<array<f32, 8>, 32>;`;
 
 /**
  * `<name>(head, row0, col0, thread) -> mat4x4f`: products of 32 rows of one operand with 32 rows of another; column r of
- * the result has row r of this thread against its four columns.
+ * the result has row r of this thread against its four columns. Ends in a barrier.
  */
 export const products = (name: string, rows: string, columns: string): string => `
 fn ${name}(head : vec3u, row0 : u32, col0 : u32, thread : u32) -> mat4x4f {
   let tx = thread % 8u;
   let ty = thread / 8u;
+  // half of the threads turn four by four values of the one operand, the others of the other
+  let x = thread % 4u * 4u;
+  let y = thread % 32u / 4u;
   var s0 = vec4f(); var s1 = vec4f(); var s2 = vec4f(); var s3 = vec4f();
-  for (var c0 = 0u; c0 < u.d; c0 += 32u) {
-    // each thread turns four by four values of both
-    let c = c0 + tx * 4u;
-    let a = mat4x4f(${[0, 1, 2, 3].map((r) => `load_${rows}(head, row0 + ty * 4u + ${r}u, c)`).join(', ')});
-    let b = mat4x4f(${[0, 1, 2, 3].map((r) => `load_${columns}(head, col0 + ty * 4u + ${r}u, c)`).join(', ')});
-    let turnedA = transpose(a);
-    let turnedB = transpose(b);
-    ${[0, 1, 2, 3].map((j) => `tileRows[tx * 4u + ${j}u][ty] = turnedA[${j}]; tileColumns[tx * 4u + ${j}u][ty] = turnedB[${j}];`).join('\n    ')}
+  for (var c0 = 0u; c0 < u.d; c0 += 16u) {
+    var block : mat4x4f;
+    if (thread < 32u) {
+      block = mat4x4f(${[0, 1, 2, 3].map((r) => `load_${rows}(head, row0 + y * 4u + ${r}u, c0 + x)`).join(', ')});
+    } else {
+      block = mat4x4f(${[0, 1, 2, 3].map((r) => `load_${columns}(head, col0 + y * 4u + ${r}u, c0 + x)`).join(', ')});
+    }
+    block = transpose(block);
+    let to = thread / 32u * 16u + x;
+    tile[to][y] = block[0]; tile[to + 1u][y] = block[1]; tile[to + 2u][y] = block[2]; tile[to + 3u][y] = block[3];
     workgroupBarrier();
-    let depth = min(32u, u.d - c0);
+    let depth = min(16u, u.d - c0);
     for (var k = 0u; k < depth; k++) {
-      let x = tileRows[k][ty];
-      let y = tileColumns[k][tx];
-      s0 += x.x * y; s1 += x.y * y; s2 += x.z * y; s3 += x.w * y;
+      let a = tile[k][ty];
+      let b = tile[16u + k][tx];
+      s0 += a.x * b; s1 += a.y * b; s2 += a.z * b; s3 += a.w * b;
     }
     workgroupBarrier();
   }
@@ -95,8 +98,8 @@ fn rowwise_${op}(v : vec4f, thread : u32) -> vec4f {
   return all;
 }`;
 
-/** Puts a thread's scores into `weights`. */
-export const keepWeights = (scores: string): string => [0, 1, 2, 3].map((c) => `weights[tx * 4u + ${c}u][ty] = vec4f(${[0, 1, 2, 3].map((r) => `${scores}[${r}][${c}]`).join(', ')});`).join(' ');
+/** Puts a thread's scores into the tile. */
+export const keepWeights = (scores: string): string => [0, 1, 2, 3].map((c) => `tile[tx * 4u + ${c}u][ty] = vec4f(${[0, 1, 2, 3].map((r) => `${scores}[${r}][${c}]`).join(', ')});`).join(' ');
 
 /** Blocks of four columns that a thread has of a part's width. */
 export const blocksFor = (d: number): number => Math.ceil(Math.min(d, PART) / 32);
@@ -104,12 +107,13 @@ export const blocksFor = (d: number): number => Math.ceil(Math.min(d, PART) / 32
 /** Sums of a thread: four rows for each of its blocks. */
 export const sums = (name: string, blocks: number): string => Array.from({ length: blocks }, (_, i) => `var ${name}${i} = mat4x4f();`).join(' ');
 
-/** Adds `weights` times rows of an operand to the sums. */
+/** Adds the tile's weights times rows of an operand to the sums. */
 export const accumulate = (name: string, operand: string, blocks: number, count: string, start: string): string => `
   for (var j = 0u; j < ${count}; j++) {
-    let w = weights[j][ty];
+    let w = tile[j][ty];
     ${Array.from({ length: blocks }, (_, i) => `{ let v = load_${operand}(head, ${start} + j, part + (tx + ${8 * i}u) * 4u); ${name}${i} += mat4x4f(w.x * v, w.y * v, w.z * v, w.w * v); }`).join('\n    ')}
-  }`;
+  }
+  workgroupBarrier();`;
 
 /** Writes the sums, each row times its factor. */
 export const store = (name: string, operand: string, buffer: string, blocks: number, factor: string): string =>

@@ -150,7 +150,6 @@ function byKeys(gpu: Gpu, shape: AttentionShape, { dy, q, k, v, dk, dv }: Gradie
     workgroupBarrier();
     let count = min(32u, u.qRows - col0);
     ${accumulate('b', 'g', blocks, 'count', 'col0')}
-    workgroupBarrier();
     ${keepWeights('slope')}
     workgroupBarrier();
     ${accumulate('a', 'q', blocks, 'count', 'col0')}

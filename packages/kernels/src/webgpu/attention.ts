@@ -112,7 +112,7 @@ function forward(gpu: Gpu, { samples, heads, rows, columns, d, scale }: Attentio
     total *= shrink;
     ${Array.from({ length: blocks }, (_, i) => `o${i} = mat4x4f(o${i}[0] * shrink.x, o${i}[1] * shrink.y, o${i}[2] * shrink.z, o${i}[3] * shrink.w);`).join(' ')}
     let count = min(32u, u.kRows - col0);
-    for (var j = 0u; j < count; j++) { total += weights[j][ty]; }
+    for (var j = 0u; j < count; j++) { total += tile[j][ty]; }
     ${accumulate('o', 'v', blocks, 'count', 'col0')}
   }
   let factor = 1.0 / total;

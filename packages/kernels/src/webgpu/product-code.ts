@@ -39,8 +39,13 @@ export interface BoundJob {
   thin(): string;
 }
 
-/** Rows and columns of a tile, and what it sums at a time: two of them in 16 KiB of workgroup memory. */
-const [TILE, DEPTH] = [64, 32];
+/**
+ * Rows and columns of a tile, and what it sums at a time: two of them in 8 KiB of workgroup memory. (Software adapters
+ * take a second to compile what zeroes 16.)
+ */
+const [TILE, DEPTH] = [64, 16];
+/** Threads that load a tile. */
+const LOADERS = (TILE / 4) * (DEPTH / 4);
 /** Columns of a workgroup where rows are few. */
 export const THIN_COLUMNS = 16;
 
@@ -50,7 +55,7 @@ var<workgroup> tileA : array<array<vec4f, ${TILE / 4}>, ${DEPTH}>;
 var<workgroup> tileB : array<array<vec4f, ${TILE / 4}>, ${DEPTH}>;`;
 
 export const thinMemory = `${activations}
-var<workgroup> partial : array<array<f32, 256>, 16>;`;
+var<workgroup> partial : array<array<f32, 256>, 4>;`;
 
 export function bindJob(gpu: Gpu, job: Job, bindings: Bindings, p: string): BoundJob {
   const { m, n, k, steps, outputs, bias, rowSums } = job;
@@ -99,11 +104,11 @@ fn job_${p}(tile : u32, batch : u32, thread : u32) {
   var s0 = vec4f(); var s1 = vec4f(); var s2 = vec4f(); var s3 = vec4f();
   ${sums === undefined ? '' : 'var rowSum = vec4f();'}
   for (var k0 = 0u; k0 < u.${p}K; k0 += ${DEPTH}u) {
-    // half of the threads load four by four values of A, the others of B
-    if (thread < 128u) {
+    // the first threads load four by four values of A, the next of B
+    if (thread < ${LOADERS}u) {
       ${loadBlock(job.a.summedInside, `${p}A`, 'thread', 'row0', 'tileA')}
-    } else {
-      ${loadBlock(job.b.summedInside, `${p}B`, '(thread - 128u)', 'col0', 'tileB')}
+    } else if (thread < ${2 * LOADERS}u) {
+      ${loadBlock(job.b.summedInside, `${p}B`, `(thread - ${LOADERS}u)`, 'col0', 'tileB')}
     }
     workgroupBarrier();
     for (var k = 0u; k < ${DEPTH}u; k++) {
@@ -132,18 +137,27 @@ fn job_${p}(tile : u32, batch : u32, thread : u32) {
     let w = ${p}B(batch, column, k);
     ${rows.map((r) => `s${r} += dot(w, ${p}A(batch, ${r}u, k));`).join('\n    ')}
   }
-  ${rows.map((r) => `partial[${r}][thread] = s${r};`).join(' ')}
+  ${rows
+    .filter((r) => r % 4 === 0)
+    .map(
+      (first) => `
+  ${[0, 1, 2, 3].map((r) => `partial[${r}][thread] = s${first + r};`).join(' ')}
   workgroupBarrier();
-  let row = thread / 4u;
-  let col = tile * ${THIN_COLUMNS}u + thread % 4u * 4u;
-  if (row < u.${p}M && col < u.${p}N) {
-    var v = vec4f();
-    for (var i = 0u; i < 16u; i++) {
-      let at = thread % 4u * 64u + i;
-      v += vec4f(partial[row][at], partial[row][at + 16u], partial[row][at + 32u], partial[row][at + 48u]);
+  if (thread < 16u) {
+    let row = ${first}u + thread / 4u;
+    let col = tile * ${THIN_COLUMNS}u + thread % 4u * 4u;
+    if (row < u.${p}M && col < u.${p}N) {
+      var v = vec4f();
+      for (var i = 0u; i < 16u; i++) {
+        let at = thread % 4u * 64u + i;
+        v += vec4f(partial[thread / 4u][at], partial[thread / 4u][at + 16u], partial[thread / 4u][at + 32u], partial[thread / 4u][at + 48u]);
+      }
+      finish_${p}(batch, row, col, v);
     }
-    finish_${p}(batch, row, col, v);
   }
+  workgroupBarrier();`,
+    )
+    .join('')}
 }`;
     },
   };
@@ -162,8 +176,8 @@ function loadBlock(summedInside: boolean, load: string, thread: string, start: s
       let kb = ${thread} / 16u * 4u;
       ${four.map((j) => `${tile}[kb + ${j}u][o] = ${load}(batch, k0 + kb + ${j}u, ${start} + o * 4u);`).join('\n      ')}`;
   }
-  return `let kb = ${thread} % 8u * 4u;
-      let o = ${thread} / 8u;
+  return `let kb = ${thread} % ${DEPTH / 4}u * 4u;
+      let o = ${thread} / ${DEPTH / 4}u;
       ${four.map((r) => `let r${r} = ${load}(batch, ${start} + o * 4u + ${r}u, k0 + kb);`).join('\n      ')}
       ${four.map((j) => `${tile}[kb + ${j}u][o] = vec4f(r0[${j}], r1[${j}], r2[${j}], r3[${j}]);`).join('\n      ')}`;
 }
