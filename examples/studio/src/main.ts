@@ -13,18 +13,34 @@ import { workbench } from './view/tabs';
 const app = document.querySelector<HTMLElement>('#app')!;
 app.replaceChildren();
 
-const page = (now: State): unknown => html`
-  ${header(now)}
-  <main>
-    ${modelBar(now)} ${blocks(now)}
-    <div class="columns">${pictures(now)} ${workbench(now)}</div>
-  </main>
-  ${bar(now)}
-  <p class="hidden" role="status">${now.said}</p>
-  ${now.dropping ? html`<div class="drop" aria-hidden="true"><p>Drop the file: a teacher, a student, or an autoencoder</p></div>` : nothing}
-`;
+// a model changes every part, and all in one would hold a frame too long: they take it a frame each, top to bottom
+const parts = [(now: State) => html`${header(now)}`, modelBar, blocks, pictures, workbench];
+let had = false;
+let given = parts.length;
 
-watch((now) => render(page(now), app));
+const page = (now: State): unknown => {
+  const part = (i: number): unknown => parts[i]!(i < given ? now : { ...now, model: undefined });
+  return html`
+    ${part(0)}
+    <main>
+      ${part(1)} ${part(2)}
+      <div class="columns">${part(3)} ${part(4)}</div>
+    </main>
+    ${bar(now)}
+    <p class="hidden" role="status">${now.said}</p>
+    ${now.dropping ? html`<div class="drop" aria-hidden="true"><p>Drop the file: a teacher, a student, or an autoencoder</p></div>` : nothing}
+  `;
+};
+
+watch((now) => {
+  if (now.model !== undefined && !had) given = 1;
+  had = now.model !== undefined;
+  if (given < parts.length) {
+    given += 1;
+    update({});
+  }
+  render(page(now), app);
+});
 watchMemory((memory) => update({ memory }));
 
 // a file may be dropped anywhere

@@ -22,6 +22,8 @@ export interface ModelInfo {
   readonly name: string;
   readonly family: 'DiT' | 'SiT' | 'MAR';
   readonly depth: number;
+  /** Depth of each stack: one, or MAR's encoder and decoder. */
+  readonly stacks: readonly number[];
   readonly parameters: number;
   readonly numClasses: number;
   /** Empty where they are not known. */
@@ -31,6 +33,8 @@ export interface ModelInfo {
   readonly hasData: boolean;
   /** What its samples are shown by. */
   readonly pictures: 'autoencoder' | 'latents';
+  /** Whether it came with the page. */
+  readonly embedded: boolean;
   /** How it was cut, where it is a shallow one. */
   readonly history: string | undefined;
 }

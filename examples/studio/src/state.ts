@@ -47,6 +47,8 @@ export interface State {
   readonly tried: readonly Tried[];
   /** Loss of the choice; `'…'` while it is measured. */
   readonly loss: number | '…' | undefined;
+  /** Loss of the recovered student. */
+  readonly studentLoss: number | '…' | undefined;
   readonly costs: BlockCosts | undefined;
   readonly draw: DrawSettings;
   readonly drawing: boolean;
@@ -85,6 +87,7 @@ export let state: State = {
   choice: { kept: [], criterion: 'by hand' },
   tried: [],
   loss: undefined,
+  studentLoss: undefined,
   costs: undefined,
   draw: { labels: range(10), steps: 12, guidance: 2.5, solver: 'dpm', seed: 1 },
   drawing: false,

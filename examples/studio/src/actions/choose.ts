@@ -24,7 +24,11 @@ export function take(choice: Choice): void {
 export function toggle(block: number): void {
   const { kept } = state.choice;
   const next = kept.includes(block) ? kept.filter((i) => i !== block) : [...kept, block].toSorted((a, b) => a - b);
-  if (next.length === 0) return update({ error: 'One block at least has to stay.' });
+  let start = 0;
+  for (const depth of state.model!.stacks) {
+    const [from, to] = [start, (start += depth)];
+    if (!next.some((i) => i >= from && i < to)) return update({ error: state.model!.stacks.length === 1 ? 'One block at least has to stay.' : 'One block at least has to stay in the encoder, and one in the decoder.' });
+  }
   take({ kept: next, criterion: 'by hand' });
 }
 

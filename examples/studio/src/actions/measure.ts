@@ -10,6 +10,6 @@ export async function measureModel(who: Who): Promise<void> {
   await work('measure', `Measuring the ${who}`, async ({ signal, progress }) => {
     const row = await call('measure', { who, kept: state.choice.kept, ...state.measuring }, { signal, onEvent: progress });
     update({ measured: [...state.measured, { ...row, name }] });
-    return `FID of the ${who}: ${row.fid.toFixed(1)}`;
+    return `FID of the ${who}: ${row.fid.toPrecision(3)}`;
   });
 }

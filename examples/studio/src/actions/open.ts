@@ -57,7 +57,7 @@ async function show(model: ModelInfo): Promise<void> {
     measured: [],
   };
   const { teacher: _, visit: __, ...kept } = page?.teacher === model.sha256 ? page : { ...fresh, teacher: '', visit: 1 };
-  update({ ...fresh, ...kept, model, student, left: { learn, recover }, loss: undefined, activations: undefined, record: undefined, pictures: {}, shown: { labels: [], student: '' } });
+  update({ ...fresh, ...kept, model, student, studentLoss: undefined, left: { learn, recover }, loss: undefined, activations: undefined, record: undefined, pictures: {}, shown: { labels: [], student: '' } });
 }
 
 /** Opens a file that was dropped or chosen, and says what it was. */
@@ -67,7 +67,7 @@ export async function openFile(file: File, preset?: string): Promise<void> {
   await work('open', `Opening ${file.name}`, async () => {
     opened = await call('openFile', { file, ...(preset === undefined ? {} : { preset }) });
     if (opened.kind === 'teacher') await show(opened.model);
-    else if (opened.kind === 'student') update({ student: opened.student, choice: opened.student.choice, tried: [...state.tried, { choice: opened.student.choice, loss: undefined }], loss: undefined, activations: undefined, record: undefined });
+    else if (opened.kind === 'student') update({ student: opened.student, studentLoss: undefined, choice: opened.student.choice, tried: [...state.tried, { choice: opened.student.choice, loss: undefined }], loss: undefined, activations: undefined, record: undefined });
     else if (opened.kind === 'autoencoder') update({ model: opened.model });
     else update({ asking: { file, presets: opened.presets, summary: opened.summary } });
     return opened.kind === 'student' ? `${file.name} is a student of this teacher: ${opened.student.described}` : opened.kind === 'ask' ? 'Which model is it?' : `${file.name} is loaded`;
@@ -75,11 +75,11 @@ export async function openFile(file: File, preset?: string): Promise<void> {
   if (opened !== undefined && opened.kind !== 'ask' && state.model!.parameters <= QUICK) void drawPictures(opened.kind === 'student' ? ['student'] : undefined);
 }
 
-/** Goes back to the teacher that comes with the page. */
-export async function openEmbedded(): Promise<void> {
-  await work('open', 'Opening the embedded teacher', async () => {
-    await show(await call('openEmbedded', {}));
-    return 'The embedded teacher is loaded';
+/** Opens a teacher that comes with the page. */
+export async function openEmbedded(family: ModelInfo['family']): Promise<void> {
+  const well = await work('open', `Opening the embedded ${family}`, async () => {
+    await show(await call('openEmbedded', { family }));
+    return `The embedded ${family} is loaded`;
   });
-  void drawPictures();
+  if (well) void drawPictures();
 }

@@ -39,13 +39,13 @@ export async function recoverStudent({ resume }: { resume: boolean }): Promise<v
         },
       },
     );
-    update({ student, choice: student.choice, activations: undefined, left: { ...state.left, recover: undefined } });
+    update({ student, studentLoss: undefined, choice: student.choice, activations: undefined, left: { ...state.left, recover: undefined } });
     return `Recovered in ${settings.steps} steps`;
   });
   if (!well) {
     // what was stopped is kept, and is the student so far
     const { student, recover } = await call('restore', {});
-    update({ student, left: { ...state.left, recover } });
+    update({ student, studentLoss: undefined, left: { ...state.left, recover } });
   }
   void drawPictures(['student']);
 }

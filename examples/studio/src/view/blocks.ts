@@ -4,7 +4,7 @@ import { type State, ownStudent, timeShare } from '../state';
 import { change, percent } from '../words';
 
 /** The blocks as a row of switches, with what each is worth. */
-export function blocks(state: State): TemplateResult | typeof nothing {
+export function blocks(state: State): TemplateResult {
   const { model, choice, costs, job, moments, student } = state;
   if (model === undefined) return html`<section class="card blocks" aria-hidden="true"><div class="row">${Array.from({ length: 12 }, () => html`<span class="block ghost"><span class="body"></span></span>`)}</div></section>`;
   const learning = job?.kind === 'learn' ? moments.at(-1)?.decision : undefined;
@@ -26,9 +26,10 @@ export function blocks(state: State): TemplateResult | typeof nothing {
         const kept = choice.kept.includes(i);
         const rise = rises[i];
         const words = [...(rise === undefined ? [] : [`without it alone the loss is ${change(rise)}`]), ...(costs === undefined ? [] : [`${costs.times[i]!.toFixed(1)} ms a batch`])];
+        const first = model.stacks.length > 1 && i === model.stacks[0];
         return html`<button
           type="button"
-          class="block"
+          class="block ${first ? 'second' : ''}"
           aria-pressed=${kept}
           aria-label=${[`Block ${i}`, ...words].join(', ')}
           title=${[`Block ${i}: ${kept ? 'on' : 'off'}`, ...words].join('\n')}
@@ -47,15 +48,17 @@ export function blocks(state: State): TemplateResult | typeof nothing {
 
 /** What the choice means, in one line. */
 function summary(state: State): TemplateResult {
-  const { model, choice, costs, loss } = state;
+  const { model, choice, costs, studentLoss } = state;
   const time = timeShare(state);
   const own = ownStudent(state);
+  const recovered = own !== undefined && own.steps !== 0;
+  const loss = recovered ? studentLoss : state.loss;
   const whole = costs?.loss;
   return html`<dl class="summary" aria-live="polite">
     <div><dt>Blocks on</dt><dd>${choice.kept.length}<small> of ${model!.depth}</small></dd></div>
     <div><dt>Time</dt><dd>${time === undefined ? '…' : percent(time)}<small>${time === undefined ? '' : ` · ${(1 / time).toFixed(2)}× as fast`}</small></dd></div>
     ${model!.hasData
-      ? html`<div><dt>Loss if cut now</dt><dd>${typeof loss === 'number' ? loss.toFixed(4) : '…'}<small>${typeof loss === 'number' && whole !== undefined ? ` · ${change(loss / whole - 1)}` : ''}</small></dd></div>`
+      ? html`<div><dt>${recovered ? 'Loss of the student' : 'Loss, cut like this'}</dt><dd>${typeof loss === 'number' ? loss.toFixed(4) : '…'}<small>${typeof loss === 'number' && whole !== undefined ? ` · ${change(loss / whole - 1)}` : ''}</small></dd></div>`
       : nothing}
     <div><dt>Student</dt><dd class="text">${own === undefined ? (choice.kept.length === model!.depth ? 'the whole teacher' : 'cut, not recovered') : own.steps === undefined ? 'recovered, from a file' : own.steps === 0 ? 'cut, not recovered' : `recovered in ${own.steps} steps`}<small> · ${choice.criterion}</small></dd></div>
   </dl>`;

@@ -16,7 +16,7 @@ const blind: readonly (readonly [criterion: string, name: string, why: string])[
   ['oracle', 'Oracle', 'BK-SDM’s: every second block, the first and last stay'],
   ['uniform', 'Uniform', 'evenly spaced'],
   ['first', 'First', 'the first half'],
-  ['random', 'Random', 'drawn with the seed below'],
+  ['random', 'Random', 'drawn with the seed above'],
 ];
 
 /** How to choose blocks: by learning, or by a rule. */
@@ -24,7 +24,7 @@ export function chooseTab(state: State): TemplateResult {
   const { model, job, learn, moments, learnLoss, left, choice, tried } = state;
   const busy = job !== undefined;
   const depth = model!.depth;
-  const groups = Array.from({ length: depth }, (_, i) => i + 1).filter((size) => size % 2 === 0 && size <= 8 && depth % size === 0);
+  const groups = Array.from({ length: depth }, (_, i) => i + 1).filter((size) => size % 2 === 0 && size <= 8 && model!.stacks.every((own) => own % size === 0));
   const learning = job?.kind === 'learn';
   const change = (part: Partial<State['learn']>): void => update({ learn: { ...learn, ...part } });
   return html`

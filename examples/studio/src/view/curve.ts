@@ -26,10 +26,10 @@ function plot(name: string, points: Points, steps: number): TemplateResult {
   </div>`;
 }
 
-/** A running average. */
+/** A running average; the first points weigh alike. */
 function averaged(points: Points): Points {
   let mean: number | undefined;
-  return points.map(([step, value]) => [step, (mean = mean === undefined ? value : 0.9 * mean + 0.1 * value)]);
+  return points.map(([step, value], i) => [step, (mean = mean === undefined ? value : mean + Math.max(0.1, 1 / (i + 1)) * (value - mean))]);
 }
 
 const thinned = (points: Points): Points => (points.length <= MOST ? points : points.filter((_, i) => i % Math.ceil(points.length / MOST) === 0 || i === points.length - 1));

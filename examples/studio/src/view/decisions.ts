@@ -12,7 +12,7 @@ export const decisionPlot = (moments: readonly Moment[], steps: number, depth: n
         ${moments.flatMap(({ step, decision }, m) => {
           const from = moments[m - 1]?.step ?? 0;
           const inclusion = decision.groups.flatMap((group) => group.inclusion);
-          return inclusion.map((p, block) => svg`<rect class=${decision.kept.includes(block) ? 'kept' : ''} x=${from} y=${block + 0.06} width=${step - from + 0.2} height="0.88" fill-opacity=${(0.06 + 0.94 * p).toFixed(3)} />`);
+          return inclusion.map((p, block) => svg`<rect class=${decision.kept.includes(block) ? 'kept' : ''} x=${from} y=${block + 0.06} width=${step - from} height="0.88" fill-opacity=${(0.06 + 0.94 * p).toFixed(3)} />`);
         })}
       </svg>
       <div class="axis" aria-hidden="true"><span>0</span><span>${steps} steps</span></div>

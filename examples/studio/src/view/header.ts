@@ -57,8 +57,10 @@ export function modelBar(state: State): TemplateResult {
           }}
         />Open a file …</label
       >
-      <button type="button" class="button" ?disabled=${busy} @click=${() => void openEmbedded()}>Embedded teacher</button>
-      <p class="muted">or drop a <code>.pt</code> or <code>.safetensors</code> anywhere</p>
+      <div class="embedded" role="group" aria-label="Embedded teachers">
+        ${(['DiT', 'SiT', 'MAR'] as const).map((family) => html`<button type="button" class="button" aria-pressed=${model?.embedded === true && model.family === family} ?disabled=${busy} @click=${() => void openEmbedded(family)}>${family}</button>`)}
+      </div>
+      <p class="muted">Embedded, or drop a <code>.pt</code> or <code>.safetensors</code> anywhere.</p>
     </div>
     ${asking === undefined
       ? nothing

@@ -31,14 +31,14 @@ export function histogram({ activations, recover, histogramOf, job }: State): Te
           <input
             class="threshold"
             type="range"
-            min="0.5"
+            min="0"
             max=${END}
             step="0.5"
             aria-label="Threshold of the mask, in standard deviations"
             aria-valuetext=${off ? 'no mask' : `${recover.sigmas} σ`}
             .value=${live(String(off ? END : recover.sigmas))}
             ?disabled=${busy}
-            @input=${(event: globalThis.Event) => change(Number((event.target as HTMLInputElement).value))}
+            @input=${(event: globalThis.Event) => change(Math.max(0.5, Number((event.target as HTMLInputElement).value)))}
           />
           <div class="axis" aria-hidden="true"><span>0 σ</span><span>5 σ</span><span>10 σ</span><span>15 σ</span><span>${END} σ</span></div>
           <p class="reading">${off ? 'No mask: every activation counts.' : masked(of(activations.teacher), of(activations.student), recover.sigmas)}</p>

@@ -38,13 +38,14 @@ export function pictures(state: State): TemplateResult {
 
 const className = (model: ModelInfo | undefined, label: number): string => model?.classNames[label] ?? `class ${label}`;
 
-function rate({ pictures: drawn, shown, model, choice }: State, who: Who): TemplateResult {
+function rate({ pictures: drawn, shown, model, choice, drawing, backend }: State, who: Who): TemplateResult {
   const preview = drawn[who];
+  const waiting = !drawing ? 'not drawn' : backend?.name === 'webgpu' ? 'the GPU’s programs are prepared' : 'begins';
   const done = preview !== undefined && preview.step === preview.total;
   const perSecond = done && preview.seconds > 0 ? preview.pixels.count / preview.seconds : undefined;
   return html`<div class="rate ${who}">
     <p><strong>${who === 'teacher' ? 'Teacher' : 'Student'}</strong> <span class="muted">${who === 'teacher' ? `${model?.depth ?? '…'} blocks` : `${model === undefined ? '…' : choice.kept.length} blocks${shown.student === '' ? '' : `, ${shown.student}`}`}</span></p>
-    <p class="speed">${preview === undefined ? html`<span class="muted">waiting</span>` : perSecond === undefined ? html`step ${preview.step} of ${preview.total}` : html`<b>${perSecond.toPrecision(3)}</b> images/s`}</p>
+    <p class="speed">${preview === undefined ? html`<span class="muted">${waiting}</span>` : perSecond === undefined ? html`step ${preview.step} of ${preview.total}` : html`<b>${perSecond.toPrecision(3)}</b> images/s`}</p>
     <span class="bar" style="--done:${preview === undefined ? 0 : preview.step / preview.total}" aria-hidden="true"></span>
   </div>`;
 }
@@ -53,12 +54,12 @@ function picture({ pictures: drawn, shown, model }: State, who: Who, i: number):
   const preview = drawn[who];
   const pixels = preview !== undefined && i < preview.pixels.count ? preview.pixels : undefined;
   const words = `${className(model, shown.labels[i]!)} by the ${who}${preview === undefined ? ', not drawn yet' : preview.step < preview.total ? `, step ${preview.step} of ${preview.total}` : ''}`;
-  return html`<canvas class=${who} role="img" aria-label=${words} width=${pixels?.width ?? 28} height=${pixels?.height ?? 28} ${paint((canvas) => put(canvas, pixels, i), pixels)}></canvas>`;
+  return html`<canvas class="${who} ${pixels === undefined ? 'blank' : ''}" role="img" aria-label=${words} width=${pixels?.width ?? 28} height=${pixels?.height ?? 28} ${paint((canvas) => put(canvas, pixels, i), pixels)}></canvas>`;
 }
 
 /** Puts one image of a batch on a canvas. */
 function put(canvas: HTMLCanvasElement, pixels: Pixels | undefined, i: number): void {
-  const context = canvas.getContext('2d')!;
+  const context = canvas.getContext('2d', { willReadFrequently: true })!;
   if (pixels === undefined) return context.clearRect(0, 0, canvas.width, canvas.height);
   const { height, width, channels, bytes } = pixels;
   canvas.width = width;

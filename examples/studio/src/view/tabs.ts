@@ -1,4 +1,5 @@
 import { type TemplateResult, html } from 'lit-html';
+import { whenIdle } from '../actions/quiet';
 import { type State, type TabName, update } from '../state';
 import { chooseTab } from './choose-tab';
 import { measureTab } from './measure-tab';
@@ -12,6 +13,11 @@ const tabs: readonly (readonly [TabName, string, (state: State) => TemplateResul
   ['take', 'Take home', takeTab],
 ];
 
+const show = (tab: TabName): void => {
+  update({ tab });
+  whenIdle();
+};
+
 /** The four steps; arrows go from one to the next. */
 export function workbench(state: State): TemplateResult {
   const at = tabs.findIndex(([name]) => name === state.tab);
@@ -20,12 +26,12 @@ export function workbench(state: State): TemplateResult {
     if (to === undefined) return;
     event.preventDefault();
     const [name] = tabs[(to + tabs.length) % tabs.length]!;
-    update({ tab: name });
+    show(name);
     document.getElementById(`tab-${name}`)?.focus();
   };
   return html`<section class="card bench" aria-label="Steps">
     <div class="tabs" role="tablist" aria-label="Steps" @keydown=${go}>
-      ${tabs.map(([name, title], i) => html`<button type="button" role="tab" id="tab-${name}" aria-controls="panel-${name}" aria-selected=${name === state.tab} tabindex=${name === state.tab ? 0 : -1} @click=${() => update({ tab: name })}><span class="number" aria-hidden="true">${i + 1}</span>${title}</button>`)}
+      ${tabs.map(([name, title], i) => html`<button type="button" role="tab" id="tab-${name}" aria-controls="panel-${name}" aria-selected=${name === state.tab} tabindex=${name === state.tab ? 0 : -1} @click=${() => show(name)}><span class="number" aria-hidden="true">${i + 1}</span>${title}</button>`)}
     </div>
     ${tabs.map(([name, , panel]) => html`<div role="tabpanel" id="panel-${name}" aria-labelledby="tab-${name}" ?hidden=${name !== state.tab} tabindex="0">${name === state.tab && state.model !== undefined ? panel(state) : ''}</div>`)}
   </section>`;

@@ -1,6 +1,6 @@
 import { createRng } from '@tinyfusion/core';
 import { firstImages } from '@tinyfusion/data';
-import type { HookOptions } from '@tinyfusion/nn';
+import type { BlockHook, HookOptions } from '@tinyfusion/nn';
 import { calibrationLoss, measureBlocks } from '@tinyfusion/pruning';
 import { type LatentBatch, type Prunable, breathe, depthOf, encodeDataset, objectiveOf } from '@tinyfusion/recipes';
 import { throwIfCancelled } from '@tinyfusion/core';
@@ -27,27 +27,35 @@ async function calibrating(signal: AbortSignal): Promise<NonNullable<typeof cali
   return calibration;
 }
 
+/** The training loss of the recovered student, on the same draws as all. */
+export async function studentLoss(_: object, { signal }: Pick<Context<never>, 'signal'>): Promise<number | undefined> {
+  const { batches } = await calibrating(signal);
+  return session.recovered === undefined ? undefined : meanLoss(session.recovered.model, undefined, batches, signal);
+}
+
+async function meanLoss(model: Prunable, hook: BlockHook | undefined, batches: readonly LatentBatch[], signal: AbortSignal): Promise<number> {
+  const objective = objectiveOf(model);
+  let sum = 0;
+  for (const [i, batch] of batches.entries()) {
+    throwIfCancelled(signal, 'calibration loss');
+    const mean = tf.tidy(() => {
+      const drawn = objective.draw(model, batch, createRng(i));
+      return tf.mean(drawn.terms(drawn.forward(model, { hook })).loss);
+    });
+    sum += (await mean.data())[0]!;
+    mean.dispose();
+    await breathe();
+  }
+  return sum / batches.length;
+}
+
 /** The training loss of the teacher with only `kept` blocks, on the same draws for every choice. */
 export async function lossOf({ kept }: { kept: readonly number[] }, { signal }: Pick<Context<never>, 'signal'>): Promise<number> {
   const { batches, losses } = await calibrating(signal);
   const { model } = session.teacher;
   const known = losses.get(String(kept));
   if (known !== undefined) return known;
-  const objective = objectiveOf(model);
-  const loss = await calibrationLoss(depthOf(model), kept, async (hook) => {
-    let sum = 0;
-    for (const [i, batch] of batches.entries()) {
-      throwIfCancelled(signal, 'calibration loss');
-      const mean = tf.tidy(() => {
-        const drawn = objective.draw(model, batch, createRng(i));
-        return tf.mean(drawn.terms(drawn.forward(model, { hook: overStacks(model, hook) })).loss);
-      });
-      sum += (await mean.data())[0]!;
-      mean.dispose();
-      await breathe();
-    }
-    return sum / batches.length;
-  });
+  const loss = await calibrationLoss(depthOf(model), kept, (hook) => meanLoss(model, overStacks(model, hook), batches, signal));
   losses.set(String(kept), loss);
   return loss;
 }

@@ -12,6 +12,9 @@ import { session } from './session';
 /** Least milliseconds between previews of one model: decoding them must not become the work. */
 const PREVIEW_MS = 120;
 
+/** None of the embedded images' latents is larger than 4.1; MAR's small head needs the bound. */
+const LARGEST_LATENT = 4;
+
 /** A model in the middle of drawing; `latents` is what it expects at the end, and belongs to the sampler. */
 interface DrawingStep {
   readonly step: number;
@@ -70,7 +73,7 @@ export async function* drawing(model: Prunable, hook: BlockHook | undefined, { l
   const { inputSize: side, inChannels } = model.config;
   const rng = createRng(seed);
   if (model instanceof MAR) {
-    for await (const { step, total, x } of sampleMAR(model, { labels, rng, iterations: Math.min(steps, model.tokens), steps: '50', guidance, hook, signal })) {
+    for await (const { step, total, x } of sampleMAR(model, { labels, rng, iterations: Math.min(steps, model.tokens), steps: '50', guidance, clipDenoised: session.fitsData ? LARGEST_LATENT : undefined, hook, signal })) {
       yield { step, total, latents: x };
       if (step === total) x.dispose();
     }

@@ -1,12 +1,12 @@
 import { CheckpointError } from '@tinyfusion/core';
-import { loadTeacher } from '@tinyfusion/fashion-mnist';
-import { AutoencoderKL, loadModel, loadReference, loadReferenceAutoencoder, loadTinyAutoencoder, recognise } from '@tinyfusion/models';
+import { type TeacherFamily, loadTeacher } from '@tinyfusion/fashion-mnist';
+import { AutoencoderKL, DiT, loadModel, loadReference, loadReferenceAutoencoder, loadTinyAutoencoder, recognise } from '@tinyfusion/models';
 import { MODEL_KEY } from '@tinyfusion/nn';
 import { readPruneRecord } from '@tinyfusion/pruning';
 import type { Prunable } from '@tinyfusion/recipes';
 import { type StateDict, blobSource, parseSafetensors, readCheckpoint, stateDictHash, weightsOf } from '@tinyfusion/weights';
 import preparedStudent from '../../assets/student.safetensors?url';
-import { forget, keep, recall } from '../keep';
+import { keep, recall } from '../keep';
 import type { Kept, ModelInfo, Opened } from '../protocol';
 import type { KeptLearning } from './learn';
 import type { KeptRecovery } from './recover';
@@ -18,23 +18,26 @@ const KEPT_BYTES = 256 * 2 ** 20;
 /** Bytes from which on weights are held in half precision. */
 const LARGE_BYTES = 512 * 2 ** 20;
 
-/** A file with the name of its preset, where that had to be asked for. */
+/** The teacher of the last visit: an embedded one, or a file with the name of its preset, where that had to be asked for. */
+type KeptTeacher = { readonly family: TeacherFamily } | KeptFile;
+
 interface KeptFile {
   readonly file: File;
   readonly preset: string | undefined;
 }
 
-/** The teacher that comes with the page. */
-export async function openEmbedded(): Promise<ModelInfo> {
-  const state = await loadTeacher();
-  session.teacher = { model: (await loadModel(state)) as Prunable, name: 'fashion-mnist teacher', sha256: await stateDictHash(state), record: undefined, embedded: true };
-  await forget('teacher');
+/** A teacher that comes with the page. */
+export async function openEmbedded({ family }: { family: TeacherFamily }): Promise<ModelInfo> {
+  const state = await loadTeacher(family);
+  session.teacher = { model: (await loadModel(state)) as Prunable, name: `fashion-mnist ${family === 'DiT' ? '' : `${family} `}teacher`, sha256: await stateDictHash(state), record: undefined, embedded: true };
+  await keep('teacher', { family } satisfies KeptTeacher);
   return session.info();
 }
 
 /** The teacher of the last visit, or the embedded one. */
 export async function openLast(): Promise<ModelInfo> {
-  const last = await recall<KeptFile>('teacher');
+  const last = await recall<KeptTeacher>('teacher');
+  if (last !== undefined && 'family' in last) return openEmbedded(last);
   if (last !== undefined) {
     try {
       const opened = await openFile({ file: last.file, ...(last.preset === undefined ? {} : { preset: last.preset }) });
@@ -43,7 +46,7 @@ export async function openLast(): Promise<ModelInfo> {
       // the file of another version of this page; the embedded teacher always opens
     }
   }
-  return openEmbedded();
+  return openEmbedded({ family: 'DiT' });
 }
 
 /**
@@ -80,7 +83,7 @@ async function openOurs(file: File, state: StateDict): Promise<Opened> {
 
 async function teacher(loaded: Loaded, file: File, preset: string | undefined): Promise<Opened> {
   session.teacher = loaded;
-  if (file.size <= KEPT_BYTES) await keep('teacher', { file, preset } satisfies KeptFile);
+  if (file.size <= KEPT_BYTES) await keep('teacher', { file, preset } satisfies KeptTeacher);
   return { kind: 'teacher', model: await session.info() };
 }
 
@@ -108,7 +111,7 @@ export async function restore(): Promise<Kept> {
   const { sha256 } = session.teacher;
   const [student, learn, recover] = await Promise.all([recall<KeptStudent>('student'), recall<KeptLearning>('learn'), recall<KeptRecovery>('recover')]);
   if (student?.teacher === sha256) session.recovered = await openStudent(await parseSafetensors(student.file));
-  else if (session.teacher.embedded) await prepared();
+  else if (session.teacher.embedded && session.teacher.model.constructor === DiT) await prepared();
   return {
     student: session.studentInfo(),
     learn: learn?.teacher === sha256 ? { step: learn.step, settings: learn.settings } : undefined,

@@ -4,7 +4,7 @@ import { type FeatureNetwork, classifierFeatures, loadConvClassifier } from '@ti
 import { fashionMnistClassNames, loadAutoencoder, loadFashionMnist, loadFeatureNetwork } from '@tinyfusion/fashion-mnist';
 import { type AutoencoderKL, MAR, SiT, type TinyAutoencoder, loadAutoencoderKL } from '@tinyfusion/models';
 import { type PruneRecord, describeRecord } from '@tinyfusion/pruning';
-import { type LatentDataset, type Prunable, depthOf, encodeDataset } from '@tinyfusion/recipes';
+import { type LatentDataset, type Prunable, depthOf, encodeDataset, stacksOf } from '@tinyfusion/recipes';
 import type { BlockHook } from '@tinyfusion/nn';
 import type { Choice, ModelInfo, StudentInfo } from '../protocol';
 import { keeping } from './stacks';
@@ -116,17 +116,19 @@ class Session {
   }
 
   async info(): Promise<ModelInfo> {
-    const { model, name, sha256, record } = this.teacher;
+    const { model, name, sha256, record, embedded } = this.teacher;
     return {
       name,
       family: model instanceof MAR ? 'MAR' : model instanceof SiT ? 'SiT' : 'DiT',
       depth: depthOf(model),
+      stacks: stacksOf(model).map(({ depth }) => depth),
       parameters: model.parameterCount(),
       numClasses: model.config.numClasses,
       classNames: this.fitsData ? fashionMnistClassNames : [],
       sha256,
       hasData: this.fitsData,
       pictures: (await this.autoencoder()) === undefined ? 'latents' : 'autoencoder',
+      embedded,
       history: record === undefined ? undefined : describeRecord(record),
     };
   }

@@ -7,7 +7,7 @@ import threaded from '@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm-threa
 import { type BackendChoice, type BackendName, useBackend } from '@tinyfusion/kernels';
 import { activations } from './activations';
 import { choose } from './choose';
-import { blockCosts, lossOf } from './costs';
+import { blockCosts, lossOf, studentLoss } from './costs';
 import { draw } from './draw';
 import { learn } from './learn';
 import { measure } from './measure';
@@ -24,7 +24,7 @@ async function start({ prefer }: { prefer: BackendName | 'auto' }): Promise<Back
   return useBackend({ prefer });
 }
 
-const procedures = { start, openLast, openEmbedded, openFile, restore, draw, lossOf, blockCosts, choose, learn, activations, recover, measure, download };
+const procedures = { start, openLast, openEmbedded, openFile, restore, draw, lossOf, studentLoss, blockCosts, choose, learn, activations, recover, measure, download };
 
 /** What the page may call. */
 export type Studio = typeof procedures;
