@@ -36,7 +36,7 @@ export async function runProgram(name: string, contents: string, args: readonly 
     format: 'esm',
     target: 'node20',
     conditions: ['@tinyfusion/source'],
-    external: ['@tensorflow/*', 'webgpu', 'onnxruntime-node', '@huggingface/hub', 'sharp'],
+    external: ['@tensorflow/*', 'webgpu', 'onnxruntime-node', '@huggingface/hub', 'koffi', 'sharp'],
     // CommonJS libraries in an ES module ask for require
     banner: { js: `import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);` },
     plugins: [assets],

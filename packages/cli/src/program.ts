@@ -69,7 +69,7 @@ export function program(): Command {
     .option('--run <folder>', 'keep the run there: the same command goes on after whatever ended it')
     .option('--save-every <n>', 'with --run: steps between saves', count, 100)
     .option('--out <file>', 'the decision as JSON', 'masks.json')
-    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).learnMasksJob(options, context)));
+    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).learnMasksJob(options, context), { shared: true }));
 
   job(main, 'learn-branches', 'learn which attention and MLP branches to keep, for a model that is as much faster on this device as asked')
     .requiredOption('--faster <x>', 'how many times as fast a forward pass is to be, e.g. 1.4', number)
@@ -115,7 +115,7 @@ export function program(): Command {
     .option('--run <folder>', 'keep the run there: the same command goes on after whatever ended it')
     .option('--save-every <n>', 'with --run: steps between saves', count, 100)
     .option('--out <file>', 'the recovered checkpoint', 'recovered.safetensors')
-    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).distillJob(options, context)));
+    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).distillJob(options, context), { shared: true }));
 
   job(main, 'sample', 'draw images')
     .option('--model <file>', 'checkpoint of ours, or SiT or MAR for their embedded teachers (default: the embedded DiT); with --ckpt the name of its model, e.g. DiT-XL/2')
@@ -234,7 +234,7 @@ export function program(): Command {
         if (options.family !== undefined) return trainTeacherJob(options, context);
         if (options.data === undefined) throw new ArgumentError('--data', undefined, 'a folder of IDX files (or --family, which needs none)');
         return trainJob(options, context);
-      }),
+      }, { shared: true }),
     );
 
   return main;

@@ -1,5 +1,7 @@
-import { CancelledError, type LongTaskOptions, TinyFusionError } from '@tinyfusion/core';
+import { ArgumentError, CancelledError, type LongTaskOptions, TinyFusionError } from '@tinyfusion/core';
+import { defaultCollective, launchedByMpi } from '@tinyfusion/distributed';
 import type { BackendName } from '@tinyfusion/kernels';
+import type { Collective } from '@tinyfusion/train';
 import { progressDisplay } from './progress.js';
 
 /** Options of every job. */
@@ -9,6 +11,12 @@ export interface JobOptions {
   debug?: boolean;
 }
 
+/** What is particular to a job. */
+export interface JobKind {
+  /** Whether the processes of mpirun share it; the others are refused there. Default `false`. */
+  shared?: boolean;
+}
+
 /** What a job gets to work with. */
 export interface JobContext extends LongTaskOptions {
   signal: AbortSignal;
@@ -16,17 +24,22 @@ export interface JobContext extends LongTaskOptions {
   backend: string;
   /** The command as it was typed, for records. */
   command: string;
+  /** The processes that share the job, where there are several. */
+  collective?: Collective | undefined;
 }
 
 /**
  * Runs a job: starts the backend, shows progress, turns Ctrl-C into an orderly end and errors into one line.
- * Sets the exit code: 0, 1 for an error, 130 where it was cancelled.
+ * Sets the exit code: 0, 1 for an error, 130 where it was cancelled. Under mpirun only rank 0 shows anything but errors,
+ * and an error ends the job on all ranks.
  */
-export async function runJob({ backend, debug = false }: JobOptions, job: (context: JobContext) => Promise<void>): Promise<void> {
+export async function runJob({ backend, debug = false }: JobOptions, job: (context: JobContext) => Promise<void>, { shared = false }: JobKind = {}): Promise<void> {
   const controller = new AbortController();
+  let collective: Collective | undefined;
+  const leads = (): boolean => (collective?.rank ?? 0) === 0;
   const stop = (): void => {
     if (controller.signal.aborted) process.exit(130); // asked twice: now
-    console.error('\nstopping after this step; press Ctrl-C again to stop at once');
+    if (leads()) console.error('\nstopping after this step; press Ctrl-C again to stop at once');
     controller.abort();
   };
   process.on('SIGINT', stop);
@@ -34,6 +47,9 @@ export async function runJob({ backend, debug = false }: JobOptions, job: (conte
   const display = progressDisplay();
   const command = `tinyfusion ${process.argv.slice(2).join(' ')}`;
   try {
+    const ranks = launchedByMpi()?.size ?? 1;
+    if (ranks > 1 && !shared) throw new ArgumentError('the number of processes', ranks, 'one, as this job is not shared among several (train, distill and learn-masks are); start it without mpirun');
+    collective = ranks > 1 ? await defaultCollective() : undefined;
     if (backend === undefined) {
       await job({ signal: controller.signal, onProgress: display.onProgress, backend: 'none', command });
       return;
@@ -42,15 +58,17 @@ export async function runJob({ backend, debug = false }: JobOptions, job: (conte
     const [{ useBackend }, { installWebGPU }] = await Promise.all([import('@tinyfusion/kernels'), import('@tinyfusion/kernels/node'), import('@tensorflow/tfjs')]);
     const gpu = backend === 'auto' || backend === 'webgpu' ? await installWebGPU() : undefined;
     const choice = await useBackend({ prefer: backend });
-    console.error(`backend: ${choice.name} (${choice.why}${gpu?.installed === false && backend === 'webgpu' ? `; ${gpu.why}` : ''})`);
-    await job({ signal: controller.signal, onProgress: display.onProgress, backend: choice.name, command });
+    if (leads()) console.error(`backend: ${choice.name} (${choice.why}${gpu?.installed === false && backend === 'webgpu' ? `; ${gpu.why}` : ''})`);
+    await job({ signal: controller.signal, onProgress: leads() ? display.onProgress : undefined, backend: choice.name, command, collective });
+    await collective?.close();
   } catch (error) {
     display.close();
     if (error instanceof CancelledError || (TinyFusionError.isInstance(error) && error.code === 'CANCELLED')) {
-      console.error('stopped. What is finished is kept; the same command goes on from there.');
+      if (leads()) console.error('stopped. What is finished is kept; the same command goes on from there.');
       process.exitCode = 130;
+      await collective?.close();
     } else {
-      report(error, debug);
+      report(error, debug, collective);
       process.exitCode = 1;
     }
   } finally {
@@ -61,8 +79,9 @@ export async function runJob({ backend, debug = false }: JobOptions, job: (conte
 }
 
 /** One line about an error; the stack as well where it is asked for. */
-function report(error: unknown, debug: boolean): void {
+function report(error: unknown, debug: boolean, collective: Collective | undefined): void {
+  const what = collective === undefined ? 'error' : `error on rank ${collective.rank} of ${collective.size}`;
   if (debug) console.error(error);
-  else if (TinyFusionError.isInstance(error)) console.error(`error: ${error.message}`);
-  else console.error(`error: ${error instanceof Error ? error.message.split('\n')[0] : String(error)} (run again with --debug for the stack)`);
+  else if (TinyFusionError.isInstance(error)) console.error(`${what}: ${error.message}`);
+  else console.error(`${what}: ${error instanceof Error ? error.message.split('\n')[0] : String(error)} (run again with --debug for the stack)`);
 }

@@ -1,12 +1,11 @@
 import { type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
 import type { BatchPosition } from '@tinyfusion/data';
 import { type FeatureDecay, FeatureGuard, type FeatureGuardState, type LayerPair, decayingWeight, evenLayerMap, layerFeatureLosses } from '@tinyfusion/distill';
-import { MAR } from '@tinyfusion/models';
 import { AdamW, Ema, cosine } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
-import { optimise } from './loop.js';
+import { type Shared, optimise } from './loop.js';
 import { type Objective, type Prunable, objectiveOf } from './objective.js';
 import { captureOverStacks, depthOf } from './stacks.js';
 
@@ -18,7 +17,7 @@ import { captureOverStacks, depthOf } from './stacks.js';
  * Cost: a step of training the student and a forward pass of the teacher.
  */
 
-export interface DistillOptions<M = Prunable> extends LongTaskOptions, Checkpointing<M> {
+export interface DistillOptions<M = Prunable> extends LongTaskOptions, Shared, Checkpointing<M> {
   /** Paper: 100,000 to 500,000. */
   steps: number;
   /** Default 64 (paper: 256). */
@@ -57,7 +56,7 @@ export interface RecoveryCurves {
  * @throws TinyFusionError `FEATURE_EXPLOSION` that names the layer whose feature loss explodes
  */
 export async function distill<M extends Prunable>(student: M, teacher: M, data: LatentDataset, options: DistillOptions<M>): Promise<RecoveryCurves> {
-  const { steps, batchSize = 64, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, resume, checkpoint } = options;
+  const { steps, batchSize = 64, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, collective, resume, checkpoint } = options;
   const rng = createRng(seed);
   let batches = data.batches(batchSize, rng.split('data'));
   let draws = rng.split('noise');
@@ -72,7 +71,7 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
       (step, report, part) => {
         // one draw for both: a teacher that sees another label teaches something else
         const whole = objective.draw(student, batches.next(), draws);
-        const draw = part === undefined ? whole : whole.part!(part);
+        const draw = part === undefined ? whole : whole.part(part);
         const [own, theirs] = [captureOverStacks(student, pairs.map(([s]) => s)), captureOverStacks(teacher, pairs.map(([, l]) => l))];
         const terms = draw.distillation(draw.forward(student, { hook: own.hook }), draw.forward(teacher, { hook: theirs.hook }), alpha);
         report('mse', tf.mean(terms.mse));
@@ -107,9 +106,10 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
             if (seen !== undefined) watcher?.restore(seen);
           },
         },
-        // thresholds of the mask are those of the part then; MAR's tokens do not stand for themselves
-        ...(student instanceof MAR ? {} : { micro: { batchSize } }),
+        // thresholds of the feature mask are those of the part then
+        micro: { batchSize },
         keep: keeping({ resume, checkpoint }, () => student, ema),
+        collective,
         signal,
         onProgress,
         afterStep: (step, values) => {

@@ -8,7 +8,7 @@ export { encodeDataset, type LatentBatch, type LatentBatches, type LatentDataset
 export { learnBranches, type LearnBranchesOptions, type LearnedBranches } from './learn-branches.js';
 export { learnMasks, type LearnMasksOptions, type LearnedMasks } from './learn-masks.js';
 export type { Checkpointing } from './checkpointing.js';
-export { breathe, optimise, type BatchPart, type KeepOptions, type OptimiseOptions, type ParameterGroup, type Resumable, type StepLoss } from './loop.js';
+export { breathe, optimise, type BatchPart, type KeepOptions, type OptimiseOptions, type ParameterGroup, type Resumable, type Shared, type StepLoss } from './loop.js';
 export { gaussianObjective, marObjective, objectiveOf, transportObjective, type Objective, type Prunable, type TrainingDraw } from './objective.js';
 export { gridPng, type GridOptions } from './png.js';
 export { chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, fitReplacements, type ShortGptOptions } from './prune.js';

@@ -1,9 +1,10 @@
-import { type LongTaskOptions, type Rng, throwIfCancelled } from '@tinyfusion/core';
+import { CancelledError, type LongTaskOptions, type Rng } from '@tinyfusion/core';
 import { type BatchPosition, type ImageDataset, shuffledBatches } from '@tinyfusion/data';
 import type { AutoencoderKL } from '@tinyfusion/models';
+import { anyRank, broadcastJson, singleCollective } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { imageTensor } from './images.js';
-import { breathe } from './loop.js';
+import { type Shared, breathe } from './loop.js';
 
 /** A batch of latents with their labels; tensors belong to the caller. */
 export interface LatentBatch {
@@ -28,14 +29,14 @@ export interface LatentDataset {
   batches(batchSize: number, from: Rng | BatchPosition): LatentBatches;
 }
 
-/** Encodes a data set once: the posteriors' means, scaled to unit variance. */
-export async function encodeDataset(data: ImageDataset, vae: AutoencoderKL, { signal, onProgress }: LongTaskOptions = {}): Promise<LatentDataset> {
+/** Encodes a data set once: the posteriors' means, scaled to unit variance. Ranks of a collective encode a share each, and all get the whole. */
+export async function encodeDataset(data: ImageDataset, vae: AutoencoderKL, { signal, onProgress, collective = singleCollective() }: LongTaskOptions & Shared = {}): Promise<LatentDataset> {
   const count = data.labels.length;
   const batch = 250;
   let values: Float32Array | undefined;
   let shape: [number, number, number] = [0, 0, 0];
-  for (let at = 0; at < count; at += batch) {
-    throwIfCancelled(signal, 'encode');
+  for (let at = collective.rank * batch; at < count; at += collective.size * batch) {
+    if (signal?.aborted === true) break;
     const indices = Int32Array.from({ length: Math.min(batch, count - at) }, (_, i) => at + i);
     const latents = tf.tidy(() => vae.toLatents(imageTensor(data, indices)));
     shape = latents.shape.slice(1) as [number, number, number];
@@ -43,10 +44,14 @@ export async function encodeDataset(data: ImageDataset, vae: AutoencoderKL, { si
     values ??= new Float32Array((read.length / indices.length) * count);
     values.set(read, (read.length / indices.length) * at);
     latents.dispose();
-    onProgress?.({ task: 'encode', step: Math.min(count, at + batch), total: count, unit: 'image' });
+    onProgress?.({ task: 'encode', step: Math.min(count, at + collective.size * batch), total: count, unit: 'image' });
     await breathe();
   }
-  return latentDataset(values ?? new Float32Array(), shape, data.labels);
+  if (await anyRank(collective, signal?.aborted === true)) throw new CancelledError('encode');
+  shape = await broadcastJson(collective, shape);
+  values ??= new Float32Array(count * shape[0] * shape[1] * shape[2]);
+  await collective.allReduce(values, 'sum'); // what others encoded is 0 here
+  return latentDataset(values, shape, data.labels);
 }
 
 function latentDataset(values: Float32Array, shape: readonly [number, number, number], labels: Int32Array): LatentDataset {

@@ -1,13 +1,12 @@
 import { ArgumentError, type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
 import type { BatchPosition } from '@tinyfusion/data';
 import { injectLora } from '@tinyfusion/lora';
-import { MAR } from '@tinyfusion/models';
 import { type Decision, DecisionHistory, type DecisionRow, type GateSchedule, type GroupScheme, type BatchDraw, LayerGates, RunningBaseline, type ScoresOptions, type StopOptions, decide, defaultScaling, defaultTau, scoreFunction } from '@tinyfusion/sampler';
 import { AdamW, Ema, constant } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
-import { optimise, rowsOf } from './loop.js';
+import { type Shared, optimise, rowsOf } from './loop.js';
 import { type Objective, type Prunable, objectiveOf } from './objective.js';
 import { depthOf, gatesOverStacks, skippingOverStacks } from './stacks.js';
 
@@ -20,7 +19,7 @@ import { depthOf, gatesOverStacks, skippingOverStacks } from './stacks.js';
  * Cost: one forward and backward pass of the whole model a step.
  */
 
-export interface LearnMasksOptions<M = Prunable> extends LongTaskOptions, Checkpointing<Decision> {
+export interface LearnMasksOptions<M = Prunable> extends LongTaskOptions, Shared, Checkpointing<Decision> {
   /** Default `'1:2'`. */
   groups?: GroupScheme;
   /** Paper: 10,000. */
@@ -70,7 +69,7 @@ export interface LearnedMasks {
 
 /** The teacher is left as it was, but for `update: 'full'`. */
 export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDataset, options: LearnMasksOptions<M>): Promise<LearnedMasks> {
-  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, per = 'sample', estimator = 'straight-through', warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress, resume, checkpoint } = options;
+  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, per = 'sample', estimator = 'straight-through', warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress, collective, resume, checkpoint } = options;
   const rng = createRng(seed);
   const depth = depthOf(teacher);
   if (warmStart !== undefined && warmStart.scores.length !== depth) throw new ArgumentError('warmStart.scores', warmStart.scores.length, `one for each of the ${depth} layers`);
@@ -94,7 +93,7 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
         const size = part?.size ?? batchSize;
         const hook = chosen === undefined ? gatesOverStacks(teacher, gates.sample(batchSize, { tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel }).masks.map((mask) => rowsOf(mask, part))) : skippingOverStacks(teacher, chosen.kept, estimator === 'score-function' ? undefined : chosen.masks(size));
         const whole = objective.draw(teacher, batches.next(), draws);
-        const draw = part === undefined ? whole : whole.part!(part);
+        const draw = part === undefined ? whole : whole.part(part);
         const loss = tf.mean(draw.terms(draw.forward(teacher, { hook })).loss) as tf.Scalar;
         return chosen === undefined || estimator !== 'score-function' ? loss : scoreFunction(loss, chosen.logProbability(), baseline.value);
       },
@@ -124,8 +123,9 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
             baseline.restore(earlier.baseline ?? undefined);
           },
         },
-        ...(teacher instanceof MAR ? {} : { micro: { batchSize } }),
+        micro: { batchSize },
         keep: keeping({ resume, checkpoint }, () => decided(last)),
+        collective,
         signal,
         onProgress,
         ...(per === 'batch' ? { beforeStep: async (step: number) => void (chosen = await gates.sampleForBatch({ tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel })) } : {}),

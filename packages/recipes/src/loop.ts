@@ -1,5 +1,5 @@
-import { type LongTaskOptions, TinyFusionError, throwIfCancelled } from '@tinyfusion/core';
-import { type AdamW, type Ema, type Schedule, clipFactor, globalNorm, lossAndGradients, restoreTrainingState, saveTrainingState } from '@tinyfusion/train';
+import { ArgumentError, CancelledError, type LongTaskOptions, TinyFusionError } from '@tinyfusion/core';
+import { type AdamW, type Collective, type Ema, type Schedule, anyRank, broadcastJson, broadcastTrainingState, clipFactor, globalNorm, lossAndGradients, reduceGradients, restoreTrainingState, saveTrainingState, singleCollective } from '@tinyfusion/train';
 import type { StateDict } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 
@@ -32,8 +32,17 @@ export interface KeepOptions {
   save(run: Uint8Array<ArrayBuffer>, step: number): Promise<void>;
 }
 
+/** Options of recipes whose steps can be shared. */
+export interface Shared {
+  /**
+   * Ranks that share each step's batch: every one computes its own rows of it, and they agree on the rest, so that the run
+   * is that of one rank but for rounding. Only rank 0 reports and keeps the run. Default: this one alone.
+   */
+  collective?: Collective | undefined;
+}
+
 /** What {@link optimise} needs beside the loss. */
-export interface OptimiseOptions extends LongTaskOptions {
+export interface OptimiseOptions extends LongTaskOptions, Shared {
   /** Name of the task in progress events. */
   task: string;
   /** Total number of steps. */
@@ -49,9 +58,9 @@ export interface OptimiseOptions extends LongTaskOptions {
   /** Default: the run is not kept. */
   keep?: KeepOptions | undefined;
   /**
-   * Lets a step be computed in parts whose gradients are averaged: where there is not memory enough for the whole batch,
-   * parts are halved until it fits. Needs `streams`, as every part draws the whole batch and takes its own share. Default:
-   * the batch is one.
+   * Lets a step be computed in parts whose gradients are averaged: by the ranks of a collective, and where there is not
+   * memory enough for the whole batch, when parts are halved until it fits. Needs `streams`, as every part draws the whole
+   * batch and takes its own share. Default: the batch is one.
    */
   micro?: { batchSize: number; parts?: number };
   /** Called before each step, for what cannot be had inside of it. */
@@ -72,11 +81,13 @@ export type StepLoss = (step: number, report: (name: string, value: tf.Scalar | 
  * any moment: with what was saved last it goes on to the same end, to the bit on the same backend.
  *
  * @param loss called once a step inside the gradient scope, or once for each part of its batch
- * @throws TinyFusionError `DIVERGED` after 20 skipped steps in a row; what a step throws, after the run was saved where
- * its state could still be read
+ * @throws TinyFusionError `DIVERGED` after 20 skipped steps in a row; ArgumentError where a batch cannot be shared among the
+ * ranks; what a step throws, after the run was saved where its state could still be read
  */
 export async function optimise(loss: StepLoss, options: OptimiseOptions): Promise<void> {
-  const { task, steps, groups, maxNorm = 1, ema, streams, history, keep, micro, beforeStep, afterStep, signal, onProgress } = options;
+  const { task, steps, groups, maxNorm = 1, ema, streams, history, micro, beforeStep, afterStep, signal, collective = singleCollective() } = options;
+  const [keep, onProgress] = collective.rank === 0 ? [options.keep, options.onProgress] : [];
+  const own = ownRows(collective, micro, streams);
   const parameters = groups.flatMap((g) => [...g.parameters]);
   const parts = { model: parameters.map((p, i): [string, tf.Variable] => [`${i}`, p]), optimizer: groups.map((g) => g.optimizer), ...(ema === undefined ? {} : { ema }) };
   interface Progress {
@@ -86,13 +97,12 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
     streams?: object | undefined;
     history?: object | undefined;
   }
-  let [from, skipped, inRow] = [0, 0, 0];
-  if (keep?.resume !== undefined) {
-    const saved = await restoreTrainingState<Progress>(keep.resume, parts);
-    ({ step: from, skipped, inRow } = saved);
-    if (saved.streams !== undefined) streams?.restore(saved.streams);
-    if (saved.history !== undefined) history?.restore(saved.history);
-  }
+  // rank 0 has the file, and gives the others what was in it
+  const resumed = await broadcastJson(collective, keep?.resume === undefined ? undefined : await restoreTrainingState<Progress>(keep.resume, parts));
+  await broadcastTrainingState(collective, parts);
+  let { step: from, skipped, inRow } = resumed ?? { step: 0, skipped: 0, inRow: 0 };
+  if (resumed?.streams !== undefined) streams?.restore(resumed.streams);
+  if (resumed?.history !== undefined) history?.restore(resumed.history);
   let savedAt = from;
   const save = async (step: number): Promise<void> => {
     if (keep === undefined || step === savedAt) return;
@@ -100,35 +110,39 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
     await keep.save(await saveTrainingState(parts, progress), step);
     savedAt = step;
   };
-  let count = micro?.parts ?? 1;
+  let count = Math.min(micro?.parts ?? 1, own?.size ?? 1);
   for (let step = from; step < steps; step++) {
-    if (signal?.aborted === true) {
+    if (await anyRank(collective, signal?.aborted === true)) {
       await save(step);
-      throwIfCancelled(signal, task);
+      throw new CancelledError(task);
     }
     const start = streams?.save();
     await beforeStep?.(step);
     const before = streams?.save();
     let done: StepResult | undefined;
+    let norm: number;
     try {
       while (done === undefined) {
         try {
-          done = await gradientsInParts(loss, step, parameters, micro === undefined ? [undefined] : partsOf(micro.batchSize, count), () => streams?.restore(before!));
+          done = await gradientsInParts(loss, step, parameters, own === undefined ? [undefined] : partsOf(own, count), () => streams?.restore(before!));
         } catch (error) {
-          if (micro === undefined || before === undefined || 2 * count > micro.batchSize || !isOutOfMemory(error)) throw error;
+          if (own === undefined || before === undefined || 2 * count > own.size || !isOutOfMemory(error)) throw error;
           count *= 2;
           streams!.restore(before);
           onProgress?.({ task, step, total: steps, unit: 'step', values: { parts: count } });
         }
       }
+      if (collective.size > 1) done = await overRanks(collective, done, own!.size / micro!.batchSize);
+      norm = await globalNorm(done.gradients);
     } catch (error) {
+      tf.dispose(done?.gradients ?? []);
       // parameters are those of the step before: what can be read of them is kept
       if (start !== undefined) streams!.restore(start);
       await save(step).catch(() => {});
       throw error;
     }
-    const { gradients, norm, values, vectors } = done;
-    if (Number.isFinite(norm) && Number.isFinite(values['loss'])) {
+    const { gradients, values, vectors } = done;
+    if (!(await anyRank(collective, !(Number.isFinite(norm) && Number.isFinite(values['loss']))))) {
       inRow = 0;
       const gradientScale = clipFactor(norm, maxNorm);
       let at = 0;
@@ -145,7 +159,7 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
     if (skipped > 0) values['skipped'] = skipped;
     tf.dispose(gradients);
     onProgress?.({ task, step: step + 1, total: steps, unit: 'step', values });
-    const stop = (await afterStep?.(step, { ...values, ...vectors })) === 'stop';
+    const stop = await anyRank(collective, (await afterStep?.(step, { ...values, ...vectors })) === 'stop');
     if (stop || (keep !== undefined && ((step + 1) % keep.every === 0 || step + 1 === steps))) await save(step + 1);
     if (stop) {
       onProgress?.({ task, step: step + 1, total: step + 1, unit: 'step', values });
@@ -157,12 +171,11 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
 
 interface StepResult {
   gradients: tf.Tensor[];
-  norm: number;
   values: Record<string, number>;
   vectors: Record<string, number>;
 }
 
-/** The mean gradients and numbers over all parts of a batch. */
+/** The mean gradients and numbers over all parts of a batch; `undefined` is the whole of it. */
 async function gradientsInParts(loss: StepLoss, step: number, parameters: readonly tf.Variable[], parts: readonly (BatchPart | undefined)[], rewind: () => void): Promise<StepResult> {
   const total = parts.reduce((sum, part) => sum + (part?.size ?? 1), 0);
   const [values, vectors]: Record<string, number>[] = [{}, {}];
@@ -173,16 +186,31 @@ async function gradientsInParts(loss: StepLoss, step: number, parameters: readon
       if (i > 0) rewind();
       const weight = (part?.size ?? 1) / total;
       const reported: [string, tf.Tensor][] = [];
-      const own = lossAndGradients(() => loss(step, (name, value) => reported.push([name, tf.keep(tf.clone(value as tf.Tensor))]), parts.length === 1 ? undefined : part), parameters);
+      const own = lossAndGradients(() => loss(step, (name, value) => reported.push([name, tf.keep(tf.clone(value as tf.Tensor))]), part), parameters);
       gradients = weight === 1 ? own.gradients : averaged(gradients, own.gradients, weight);
       add(values!, 'loss', weight * (await own.loss.data())[0]!);
       for (const [name, tensor] of reported) for (const [k, number] of (await tensor.data()).entries()) add((tensor.rank === 0 ? values : vectors)!, tensor.rank === 0 ? name : `${name} ${k}`, weight * number);
       tf.dispose([own.loss, ...reported.map(([, tensor]) => tensor)]);
     }
-    return { gradients: gradients!, norm: await globalNorm(gradients!), values: values!, vectors: vectors! };
+    return { gradients: gradients!, values: values!, vectors: vectors! };
   } catch (error) {
     if (gradients !== undefined) tf.dispose(gradients);
     throw error;
+  }
+}
+
+/** The same over all ranks, this one counting for `weight`; in the place of what is given. */
+async function overRanks(collective: Collective, { gradients, values, vectors }: StepResult, weight: number): Promise<StepResult> {
+  try {
+    const numbers = Float64Array.from([...Object.values(values), ...Object.values(vectors)], (value) => weight * value);
+    const shared = collective.allReduce(numbers, 'sum');
+    shared.catch(() => {}); // it is awaited below, maybe after the gradients failed
+    const reduced = await reduceGradients(collective, gradients, { weight });
+    await shared;
+    const named = (names: string[], at: number): Record<string, number> => Object.fromEntries(names.map((name, i) => [name, numbers[at + i]!]));
+    return { gradients: reduced, values: named(Object.keys(values), 0), vectors: named(Object.keys(vectors), Object.keys(values).length) };
+  } finally {
+    tf.dispose(gradients);
   }
 }
 
@@ -193,10 +221,23 @@ function averaged(sum: tf.Tensor[] | undefined, next: tf.Tensor[], weight: numbe
   return result;
 }
 
-/** A batch in `count` parts of nearly equal size. */
-function partsOf(batchSize: number, count: number): BatchPart[] {
-  const starts = Array.from({ length: count + 1 }, (_, i) => Math.floor((i * batchSize) / count));
-  return starts.slice(0, -1).map((start, i) => ({ start, size: starts[i + 1]! - start }));
+/** The rows of a step's batch that this rank computes, the whole with one rank; `undefined` where a batch has no parts. @throws ArgumentError where it cannot be shared */
+function ownRows({ rank, size }: Collective, micro: OptimiseOptions['micro'], streams: Resumable | undefined): Rows | undefined {
+  if (size > 1 && (micro === undefined || streams === undefined)) throw new ArgumentError('collective', `${size} ranks`, 'one rank, as this run does not compute its batch in parts');
+  if (micro === undefined) return undefined;
+  const of = micro.batchSize;
+  if (of < size) throw new ArgumentError('batchSize', of, `at least a sample for each of the ${size} ranks`);
+  const start = Math.floor((rank * of) / size);
+  return { start, size: Math.floor(((rank + 1) * of) / size) - start, of };
+}
+
+/** Rows of a batch of `of`. */
+type Rows = BatchPart & { of: number };
+
+/** Rows in `count` parts of nearly equal size; `undefined` is the whole batch. */
+function partsOf({ start, size, of }: Rows, count: number): (BatchPart | undefined)[] {
+  const starts = Array.from({ length: count + 1 }, (_, i) => start + Math.floor((i * size) / count));
+  return starts.slice(0, -1).map((first, i) => (size === of && count === 1 ? undefined : { start: first, size: starts[i + 1]! - first }));
 }
 
 /** The rows of a part: all where the batch is one. */

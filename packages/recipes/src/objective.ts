@@ -1,7 +1,7 @@
 import type { Rng } from '@tinyfusion/core';
 import { GaussianDiffusion, Transport } from '@tinyfusion/diffusion';
 import { distillationTerms, velocityDistillationTerms } from '@tinyfusion/distill';
-import { type DiT, MAR, SiT, drawMAR, marDiffusion, marHeadInputs } from '@tinyfusion/models';
+import { type DiT, MAR, type MARDraws, SiT, TokenMask, drawMAR, marDiffusion, marHeadInputs } from '@tinyfusion/models';
 import { type HookOptions, randomNormal } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
 import type { LatentBatch } from './latents.js';
@@ -14,8 +14,8 @@ export type Prunable = DiT | SiT | MAR;
 export interface TrainingDraw<M> {
   /** What the model makes of them. */
   forward(model: M, hooks?: HookOptions): tf.Tensor;
-  /** The same for some samples of the batch alone. Absent where samples do not stand for themselves. */
-  part?(part: BatchPart): TrainingDraw<M>;
+  /** The same for some samples of the batch alone. */
+  part(part: BatchPart): TrainingDraw<M>;
   /** What that costs, by sample or by token. */
   terms(output: tf.Tensor): { loss: tf.Tensor1D; mse: tf.Tensor1D };
   /** What it costs when a teacher is to be followed too, with weight `alpha`. */
@@ -95,18 +95,33 @@ interface TransportDraw {
 /** MAR's: the noise in each masked token, by its head. */
 export function marObjective(diffusion: GaussianDiffusion = marDiffusion()): Objective<MAR> {
   return {
-    draw(mar, { latents, labels }, rng) {
-      const draws = drawMAR(mar, rng, labels.shape[0]);
-      const { t } = draws;
-      const { x0, x, noise } = marHeadInputs(mar, diffusion, latents, draws);
-      const time = tf.tensor1d(Float32Array.from(t));
-      return {
-        forward: (model, hooks) => model.diffloss.net.forward(x, time, model.headConditions(latents, labels, draws, hooks)),
-        terms: (output) => withMse(diffusion.lossTerms(output, x0, x, t, noise)),
-        distillation: (student, teacher, alpha) => distillationTerms(diffusion, { student, teacher, x0, x, t, noise }, { alpha }),
+    draw(mar, batch, rng) {
+      const { config, tokenChannels } = mar;
+      const drawn = ({ latents, labels }: LatentBatch, draws: MARDraws): TrainingDraw<MAR> => {
+        const { t } = draws;
+        const { x0, x, noise } = marHeadInputs(mar, diffusion, latents, draws);
+        const time = tf.tensor1d(Float32Array.from(t));
+        return {
+          forward: (model, hooks) => model.diffloss.net.forward(x, time, model.headConditions(latents, labels, draws, hooks)),
+          part: (part) => drawn({ latents: rowsOf(latents, part), labels: rowsOf(labels, part) }, partOfDraws(draws, part, config.diffusionBatchMul, tokenChannels)),
+          terms: (output) => withMse(diffusion.lossTerms(output, x0, x, t, noise)),
+          distillation: (student, teacher, alpha) => distillationTerms(diffusion, { student, teacher, x0, x, t, noise }, { alpha }),
+        };
       };
+      return drawn(batch, drawMAR(mar, rng, batch.labels.shape[0]));
     },
   };
+}
+
+/** The draws of some samples; the head's rows are all samples' masked tokens, `repeats` times over. */
+function partOfDraws({ mask, drop, t, noise }: MARDraws, { start, size }: BatchPart, repeats: number, channels: number): MARDraws {
+  const { length, maskedCount: rows, samples } = mask;
+  const ofPart = <T extends Float32Array | Int32Array>(all: T, width: number): T => {
+    const part = new (all.constructor as new (length: number) => T)(repeats * size * rows * width);
+    for (let k = 0; k < repeats; k++) part.set(all.subarray((k * samples + start) * rows * width, (k * samples + start + size) * rows * width), k * size * rows * width);
+    return part;
+  };
+  return { mask: new TokenMask(size, length, mask.masked.subarray(start * length, (start + size) * length)), drop: drop.slice(start, start + size), t: ofPart(t, 1), noise: ofPart(noise, channels) };
 }
 
 /** The objective that a model's reference trains it with. */

@@ -5,7 +5,7 @@ import { AdamW, Ema, cosine, withWarmUp } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
-import { optimise } from './loop.js';
+import { type Shared, optimise } from './loop.js';
 import { type Prunable, objectiveOf } from './objective.js';
 
 /**
@@ -28,7 +28,7 @@ export interface Families {
   MAR: MAR;
 }
 
-export interface TrainOptions<F extends keyof Families = 'DiT'> extends LongTaskOptions, Checkpointing<Families[F]> {
+export interface TrainOptions<F extends keyof Families = 'DiT'> extends LongTaskOptions, Shared, Checkpointing<Families[F]> {
   /** Default `'DiT'`. */
   family?: F;
   /** Default: that of the embedded teacher of the family. */
@@ -46,7 +46,7 @@ export interface TrainOptions<F extends keyof Families = 'DiT'> extends LongTask
 
 /** Returns the model with its averaged weights. */
 export async function train<F extends keyof Families = 'DiT'>(data: LatentDataset, options: TrainOptions<F>): Promise<Families[F]> {
-  const { family = 'DiT', config, steps = 20_000, batchSize = 64, lr = 1e-3, emaDecay = 0.9995, seed, signal, onProgress, ...checkpointing } = options;
+  const { family = 'DiT', config, steps = 20_000, batchSize = 64, lr = 1e-3, emaDecay = 0.9995, seed, signal, onProgress, collective, ...checkpointing } = options;
   const rng = createRng(seed);
   const init = rng.split('weights');
   const model: Prunable = family === 'MAR' ? new MAR((config as MARConfig | undefined) ?? fashionMar, { init }) : new (family === 'SiT' ? SiT : DiT)((config as DiTConfig | undefined) ?? fashionTeacher, { init });
@@ -60,7 +60,7 @@ export async function train<F extends keyof Families = 'DiT'>(data: LatentDatase
     await optimise(
       (_, report, part) => {
         const whole = objective.draw(model, batches.next(), draws);
-        const draw = part === undefined ? whole : whole.part!(part);
+        const draw = part === undefined ? whole : whole.part(part);
         const terms = draw.terms(draw.forward(model));
         report('mse', tf.mean(terms.mse));
         return tf.mean(terms.loss);
@@ -78,8 +78,9 @@ export async function train<F extends keyof Families = 'DiT'>(data: LatentDatase
             draws = restoreRng(noise);
           },
         },
-        ...(model instanceof MAR ? {} : { micro: { batchSize } }),
+        micro: { batchSize },
         keep: keeping(checkpointing, () => model as Families[F], ema),
+        collective,
         signal,
         onProgress,
       },

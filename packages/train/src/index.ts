@@ -1,5 +1,5 @@
 export { AdamW, type AdamWOptions, type AdamWStepOptions } from './adamw.js';
-export { broadcastJson, broadcastParameters, broadcastTrainingState } from './collective/broadcast.js';
+export { broadcastBytes, broadcastJson, broadcastParameters, broadcastTrainingState } from './collective/broadcast.js';
 export { anyRank, singleCollective, type Collective, type CollectiveArray, type Reduction } from './collective/collective.js';
 export { reduceGradients, type ReduceGradientsOptions } from './collective/reduce-gradients.js';
 export { failThread, threadCollective, threadMemory } from './collective/thread-collective.js';

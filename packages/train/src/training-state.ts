@@ -4,6 +4,7 @@ import { type StateDict, type WritableTensor, toFloat32, writableTensor, writeSa
 import * as tf from '@tensorflow/tfjs-core';
 import type { AdamW } from './adamw.js';
 import type { Ema } from './ema.js';
+import { parseProgress, progressText } from './progress-text.js';
 
 /** Everything of a run that changes with its steps, but for what is plain JSON. */
 export interface TrainingParts {
@@ -29,7 +30,7 @@ export async function saveTrainingState(parts: TrainingParts, progress: object):
   ];
   const written: [string, WritableTensor][] = [];
   for (const [name, tensor] of tensors) written.push([name, writableTensor(Float32Array.from(await tensor.data()), tensor.shape)]);
-  return writeSafetensors(written, [[PROGRESS_KEY, JSON.stringify({ optimizerSteps: optimizers.map((o) => o.steps), emaUpdates: ema?.updates ?? 0, progress }, withNonFinite)]]);
+  return writeSafetensors(written, [[PROGRESS_KEY, progressText({ optimizerSteps: optimizers.map((o) => o.steps), emaUpdates: ema?.updates ?? 0, progress })]]);
 }
 
 /** The progress of a saved run alone, for what has to be known before there are parts. @throws CheckpointError where the file is none */
@@ -40,7 +41,7 @@ export function trainingProgress<P extends object>(state: StateDict): P {
 function storedProgress<P extends object>(state: StateDict): { optimizerSteps: number[]; emaUpdates: number; progress: P } {
   const text = state.metadata.get(PROGRESS_KEY);
   if (text === undefined) throw new CheckpointError('the checkpoint is no saved run; resume from the file that the run itself wrote');
-  return JSON.parse(text, fromNonFinite) as { optimizerSteps: number[]; emaUpdates: number; progress: P };
+  return parseProgress(text) as { optimizerSteps: number[]; emaUpdates: number; progress: P };
 }
 
 /**
@@ -88,7 +89,3 @@ export function contentsOf({ model, optimizer, ema }: TrainingParts): { paramete
   const moments = optimizers.map((o) => o.moments());
   return { parameters: Array.isArray(model) ? [...(model as readonly (readonly [string, tf.Variable])[])] : [...(model as Module).namedParameters()], optimizers, m: moments.flatMap((o) => [...o.m]), v: moments.flatMap((o) => [...o.v]), ema };
 }
-
-// JSON has no numbers for these, and the curve of a run may hold them
-const withNonFinite = (_key: string, value: unknown): unknown => (typeof value === 'number' && !Number.isFinite(value) ? { $number: String(value) } : value);
-const fromNonFinite = (_key: string, value: unknown): unknown => (typeof value === 'object' && value !== null && '$number' in value ? Number(value.$number) : value);

@@ -10,13 +10,17 @@ import { mkdir } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { encodeDataset, type LatentDataset } from '../latents.js';
 import type { Prunable } from '../objective.js';
+import type { Shared } from '../loop.js';
 import { rebuilt } from './rebuilt.js';
 
 /** What a job gets beside its options. */
-export interface JobContext extends LongTaskOptions {
+export interface JobContext extends LongTaskOptions, Shared {
   /** The command as it was typed, for records. */
   command: string;
 }
+
+/** Whether this process writes and reports: it is alone, or rank 0. */
+export const leads = ({ collective }: Shared): boolean => (collective?.rank ?? 0) === 0;
 
 /** A model with what its file says of it. */
 export interface Loaded {

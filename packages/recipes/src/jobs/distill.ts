@@ -6,7 +6,7 @@ import { distill } from '../distill.js';
 import type { Prunable } from '../objective.js';
 import { RunFolder } from '../runs/run-folder.js';
 import { depthOf } from '../stacks.js';
-import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
+import { embeddedLatents, type JobContext, leads, loadModel, write } from './context.js';
 
 /** Options of `tinyfusion distill`. */
 export interface DistillJob {
@@ -38,12 +38,13 @@ export async function distillJob(job: DistillJob, context: JobContext): Promise<
   const [own, whole] = [depthOf(student.model), depthOf(teacher.model)];
   if (own > whole && student.record?.layerMap === undefined) throw new ArgumentError('distill: student', `${own} layers`, `at most the teacher's ${whole}`);
   const { steps, batch, lr, sigmas, beta, mask, images, seed } = job;
-  await using run = job.run === undefined ? undefined : await RunFolder.open(job.run, { task: 'distill', student: await stateDictHash(student.state), teacher: hash, steps, batch, lr, sigmas, beta, mask, images, seed }, { command: context.command, every: job.saveEvery });
+  await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'distill', student: await stateDictHash(student.state), teacher: hash, steps, batch, lr, sigmas, beta, mask, images, seed }, { command: context.command, every: job.saveEvery });
   const latents = await embeddedLatents(images, context);
   const metadata: [string, string][] = student.record === undefined ? [] : [pruneMetadata(student.record)];
   metadata.push(['tinyfusion.recovery', JSON.stringify({ command: context.command, seed: job.seed, steps: job.steps, teacher: { name: teacher.name, sha256: hash } })]);
   const store = (model: Prunable): Promise<Uint8Array> => saveModel(model, { metadata });
-  const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, lr, sigmas: sigmas === 0 ? Infinity : sigmas, beta, mode: mask, seed, ...(student.record?.layerMap === undefined || belonging?.ok === false ? {} : { layerMap: student.record.layerMap }), ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse' })) });
+  const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, lr, sigmas: sigmas === 0 ? Infinity : sigmas, beta, mode: mask, seed, ...(student.record?.layerMap === undefined || belonging?.ok === false ? {} : { layerMap: student.record.layerMap }), ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse' })), collective: context.collective });
+  if (!leads(context)) return;
   await write(job.out, await store(student.model));
   await write(`${job.out}.curve.json`, JSON.stringify(curves));
 }

@@ -7,7 +7,7 @@ import type { Prunable } from '../objective.js';
 import { chooseByBlockError, chooseByBlockInfluence, chooseBySensitivity, chooseByTaylor } from '../prune.js';
 import { RunFolder } from '../runs/run-folder.js';
 import { depthOf } from '../stacks.js';
-import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
+import { embeddedLatents, type JobContext, leads, loadModel, write } from './context.js';
 import type { StoredDecision } from './decision.js';
 
 /** Options of `tinyfusion learn-masks`. */
@@ -40,9 +40,10 @@ export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Pr
   parseGroups(groups, depth); // a scheme that does not fit is an error before anything is computed
   const { steps, batch, lr, gateLr, update, images, per, stopAt, warmStart, seed } = job;
   const sha256 = await stateDictHash(state);
-  await using run = job.run === undefined ? undefined : await RunFolder.open(job.run, { task: 'learn-masks', model: sha256, groups: job.groups, steps, batch, lr, gateLr, update, images, per: per ?? null, stopAt: stopAt ?? null, warmStart: warmStart ?? null, seed }, { command: context.command, every: job.saveEvery });
+  await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'learn-masks', model: sha256, groups: job.groups, steps, batch, lr, gateLr, update, images, per: per ?? null, stopAt: stopAt ?? null, warmStart: warmStart ?? null, seed }, { command: context.command, every: job.saveEvery });
   const latents = await embeddedLatents(images, context);
-  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, lr: job.lr, gateLr: job.gateLr, update: job.update, ...(job.per === undefined ? {} : { per: job.per }), seed, ...(job.stopAt === undefined ? {} : { stop: { confidence: job.stopAt, stableSteps: job.steps / 10 } }), ...(job.warmStart === undefined ? {} : { warmStart: await scoresOf(job.warmStart, model, latents, job.seed, context) }), ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'masks.json' })) });
+  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, lr: job.lr, gateLr: job.gateLr, update: job.update, ...(job.per === undefined ? {} : { per: job.per }), seed, ...(job.stopAt === undefined ? {} : { stop: { confidence: job.stopAt, stableSteps: job.steps / 10 } }), ...(job.warmStart === undefined ? {} : { warmStart: await scoresOf(job.warmStart, model, latents, job.seed, context) }), ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'masks.json' })), collective: context.collective });
+  if (!leads(context)) return;
   const kept = decision.groups.map((g) => g.kept.length);
   const sizes = typeof groups === 'string' ? decision.groups.map(() => Number(groups.split(':')[1])) : groups.map(([, size]) => size);
   const stored: StoredDecision & Record<string, unknown> = {

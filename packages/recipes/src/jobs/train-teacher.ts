@@ -7,7 +7,7 @@ import { encodeDataset } from '../latents.js';
 import { dataHash } from '../runs/data-hash.js';
 import { RunFolder } from '../runs/run-folder.js';
 import { type Families, train } from '../train.js';
-import { type JobContext, write } from './context.js';
+import { type JobContext, leads, write } from './context.js';
 
 /** Options of `tinyfusion train --family`. */
 export interface TrainTeacherJob {
@@ -27,13 +27,13 @@ export async function trainTeacherJob({ family, data: folder, out, steps, seed, 
   const all: ImageDataset = folder === undefined ? await loadFashionMnist('train') : await loadIdxFolder(folder, { classNames: fashionMnistClassNames });
   const data = fast ? firstImages(all, 200) : all;
   const total = fast ? 4 : steps;
-  await using run = await RunFolder.open(out, { task: 'train', family, steps: total, seed, data: dataHash(data) }, { command: context.command, every: saveEvery });
+  await using run = !leads(context) ? undefined : await RunFolder.open(out, { task: 'train', family, steps: total, seed, data: dataHash(data) }, { command: context.command, every: saveEvery });
   const vae = await loadAutoencoderKL(await loadAutoencoder());
   const latents = await encodeDataset(data, vae, context);
   vae.dispose();
   const training = { data: folder === undefined ? 'the first 10,000 training images of Fashion-MNIST' : 'the 60,000 training images of Fashion-MNIST', recipe: `train, ${family}, ${total} steps of 64, seed ${seed}`, command: context.command };
   const store = (model: Families[typeof family]): Promise<Uint8Array> => saveModel(model, { dtype: 'F16', metadata: [['tinyfusion.training', JSON.stringify(training)]] });
-  const model = await train(latents, { family, steps: total, seed, ...run.checkpointing(store, context, { metric: 'mse' }) });
-  await write(join(out, 'model.safetensors'), await store(model));
+  const model = await train(latents, { family, steps: total, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse' })), collective: context.collective });
+  if (leads(context)) await write(join(out, 'model.safetensors'), await store(model));
   model.dispose();
 }

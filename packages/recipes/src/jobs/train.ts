@@ -3,15 +3,16 @@ import { loadIdxFolder } from '@tinyfusion/data/node';
 import { fashionMnistClassNames } from '@tinyfusion/fashion-mnist';
 import { type AutoencoderKL, type DiT, loadAutoencoderKL } from '@tinyfusion/models';
 import { toSafetensors } from '@tinyfusion/nn';
-import type { StateDict } from '@tinyfusion/weights';
+import { broadcastBytes, singleCollective } from '@tinyfusion/train';
+import { type StateDict, parseSafetensors } from '@tinyfusion/weights';
 import { loadSafetensors } from '@tinyfusion/weights/node';
-import { access } from 'node:fs/promises';
+import { access, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { encodeDataset } from '../latents.js';
 import { refineDecoder, trainAutoencoder } from '../train-autoencoder.js';
 import { classifierAccuracy, trainClassifier } from '../train-classifier.js';
 import { train } from '../train.js';
-import { type JobContext, write } from './context.js';
+import { type JobContext, leads, write } from './context.js';
 
 /** Options of `tinyfusion train`. */
 export interface TrainJob {
@@ -23,6 +24,7 @@ export interface TrainJob {
 
 /** Trains the embedded models from random weights: the autoencoder, the feature network, the teacher. */
 export async function trainJob({ data: folder, out, steps, fast = false }: TrainJob, context: JobContext): Promise<void> {
+  const { collective = singleCollective() } = context;
   const options = { classNames: fashionMnistClassNames };
   const data: ImageDataset = await loadIdxFolder(folder, options);
   const test = await loadIdxFolder(folder, { ...options, split: 'test' });
@@ -42,25 +44,35 @@ export async function trainJob({ data: folder, out, steps, fast = false }: Train
     );
     return there ? loadSafetensors(path) : undefined;
   };
-  const storedAutoencoder = await earlier('autoencoder');
-  const vae = storedAutoencoder === undefined ? await trainAutoencoder(data, { steps: short(1000), seed: 1, ...context }) : await loadAutoencoderKL(storedAutoencoder);
-  if (storedAutoencoder === undefined) {
-    await refineDecoder(vae, data, { steps: short(1500), seed: 3, ...context });
-    await save('autoencoder', vae, 'AutoencoderKL', 'trainAutoencoder, 1000 steps of 32, seed 1; refineDecoder, 1500 steps of 32, seed 3');
+  const first = leads(context) ? await firstModels() : undefined;
+  // ranks that had no part in it take what the first one wrote
+  const vae = collective.size === 1 ? first!.vae : await loadAutoencoderKL(await parseSafetensors(await broadcastBytes(collective, first?.file)));
+
+  /** The autoencoder and the feature network, trained here or before. */
+  async function firstModels(): Promise<{ vae: AutoencoderKL; file: Uint8Array }> {
+    const storedAutoencoder = await earlier('autoencoder');
+    const vae = storedAutoencoder === undefined ? await trainAutoencoder(data, { steps: short(1000), seed: 1, ...context }) : await loadAutoencoderKL(storedAutoencoder);
+    if (storedAutoencoder === undefined) {
+      await refineDecoder(vae, data, { steps: short(1500), seed: 3, ...context });
+      await save('autoencoder', vae, 'AutoencoderKL', 'trainAutoencoder, 1000 steps of 32, seed 1; refineDecoder, 1500 steps of 32, seed 3');
+    }
+    if ((await earlier('features')) === undefined) {
+      const classifier = await trainClassifier(data, { steps: short(2500), seed: 2, ...context });
+      const accuracy = await classifierAccuracy(classifier, test, context);
+      console.log(`feature network: accuracy ${(100 * accuracy).toFixed(2)} % on the test images`);
+      await save('features', classifier, 'ConvClassifier', `trainClassifier, 2500 steps of 128, seed 2; test accuracy ${accuracy.toFixed(4)}`);
+    }
+    return { vae, file: await readFile(join(out, 'autoencoder.safetensors')) };
   }
-  if ((await earlier('features')) === undefined) {
-    const classifier = await trainClassifier(data, { steps: short(2500), seed: 2, ...context });
-    const accuracy = await classifierAccuracy(classifier, test, context);
-    console.log(`feature network: accuracy ${(100 * accuracy).toFixed(2)} % on the test images`);
-    await save('features', classifier, 'ConvClassifier', `trainClassifier, 2500 steps of 128, seed 2; test accuracy ${accuracy.toFixed(4)}`);
-  }
-  const resume = await earlier('teacher.run');
+
+  const resume = leads(context) ? await earlier('teacher.run') : undefined;
 
   const latents = await encodeDataset(fast ? firstImages(data, 500) : data, vae, context);
   const curve: [number, number][] = [];
   const dit = await train(latents, {
     steps: short(steps),
     seed: 0,
+    collective,
     signal: context.signal,
     onProgress: (event) => {
       curve.push([event.step, event.values?.['mse'] ?? Number.NaN]);
@@ -75,6 +87,7 @@ export async function trainJob({ data: folder, out, steps, fast = false }: Train
       },
     },
   });
+  if (!leads(context)) return;
   await save('teacher', dit, 'DiT', `train, ${steps} steps of 64, seed 0`);
   await write(join(out, 'teacher.curve.json'), JSON.stringify(curve));
 }

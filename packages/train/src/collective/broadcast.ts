@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { parseProgress, progressText } from '../progress-text.js';
 import { type TrainingParts, contentsOf } from '../training-state.js';
 import type { Collective } from './collective.js';
 
@@ -12,15 +13,22 @@ export async function broadcastParameters(collective: Collective, variables: rea
   }
 }
 
-/** Gives every rank rank 0's value, as plain JSON; the others' is not looked at. */
+/** Gives every rank rank 0's bytes; the others' are not looked at. */
+export async function broadcastBytes(collective: Collective, bytes: Uint8Array | undefined): Promise<Uint8Array> {
+  const own = collective.rank === 0 ? bytes! : new Uint8Array();
+  if (collective.size === 1) return own;
+  const length = Float64Array.of(own.length);
+  await collective.broadcast(length);
+  const all = collective.rank === 0 ? own : new Uint8Array(length[0]!);
+  await collective.broadcast(all);
+  return all;
+}
+
+/** Gives every rank rank 0's value, plain JSON with numbers of any kind; the others' is not looked at. */
 export async function broadcastJson<T>(collective: Collective, value: T): Promise<T> {
   if (collective.size === 1) return value;
-  const text = new TextEncoder().encode(collective.rank === 0 ? JSON.stringify(value ?? null) : '');
-  const length = Float64Array.of(text.length);
-  await collective.broadcast(length);
-  const bytes = collective.rank === 0 ? text : new Uint8Array(length[0]!);
-  await collective.broadcast(bytes);
-  return JSON.parse(new TextDecoder().decode(bytes)) as T;
+  const text = collective.rank === 0 ? new TextEncoder().encode(progressText(value ?? null)) : undefined;
+  return parseProgress(new TextDecoder().decode(await broadcastBytes(collective, text))) as T;
 }
 
 /**

@@ -33,11 +33,11 @@ describe.each([1, 2, 3, 5])('%i ranks over shared memory', (size) => {
     const results = await onRanks(size, async (collective) => {
       const bytes = Uint8Array.from({ length: 100 }, (_, i) => (collective.rank === 0 ? i : 0));
       await collective.broadcast(bytes);
-      return { bytes, json: await broadcastJson(collective, collective.rank === 0 ? { a: [1, 'ä', null] } : undefined) };
+      return { bytes, json: await broadcastJson(collective, collective.rank === 0 ? { a: [1, 'ä', null, Number.NaN, -Infinity] } : undefined) };
     }, 64);
     for (const { bytes, json } of results) {
       expect(bytes).toEqual(Uint8Array.from({ length: 100 }, (_, i) => i));
-      expect(json).toEqual({ a: [1, 'ä', null] });
+      expect(json).toEqual({ a: [1, 'ä', null, Number.NaN, -Infinity] });
     }
   });
 

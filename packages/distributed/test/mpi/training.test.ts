@@ -1,0 +1,97 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { hasMpi, jsonLines, mpich, mpirun, runProgram } from './run-program.js';
+
+interface Trained {
+  rank: number;
+  losses: number[];
+  hash: string;
+}
+
+const steps = 100;
+let alone: number[];
+
+beforeAll(async () => {
+  alone = jsonLines<Trained>(await runProgram('training', [`${steps}`]))[0]!.losses;
+  expect(alone).toHaveLength(steps);
+  expect(alone.at(-1)).toBeLessThan(0.9 * alone[0]!);
+});
+
+/** The losses of one rank with the same global batch, and the same model everywhere. */
+function expectAsAlone(ranks: readonly Trained[], size: number): void {
+  expect(ranks.map(({ rank }) => rank).toSorted()).toEqual(Array.from({ length: size }, (_, rank) => rank));
+  const { losses } = ranks.find(({ rank }) => rank === 0)!;
+  expect(losses).toHaveLength(steps);
+  const worst = losses.reduce((most, loss, i) => Math.max(most, Math.abs(loss - alone[i]!) / alone[i]!), 0);
+  expect(worst).toBeLessThan(1e-5);
+  expect(new Set(ranks.map(({ hash }) => hash)).size).toBe(1);
+}
+
+describe('a tiny DiT trained by several ranks has the loss curve of one', () => {
+  it.skipIf(!hasMpi).each([2, 3])('%i ranks under Open MPI (skipped where there is none)', async (size) => {
+    const ran = await runProgram('training', [`${steps}`], { under: mpirun(size) });
+    expect(ran.code, ran.stderr).toBe(0);
+    expectAsAlone(jsonLines<Trained>(ran), size);
+  });
+
+  it.each([2, 3])('%i threads', async (size) => {
+    const ran = await runProgram('training-threads', [`${size}`, `${steps}`]);
+    expect(ran.code, ran.stderr).toBe(0);
+    expectAsAlone(jsonLines<Trained>(ran), size);
+  });
+
+  it.skipIf(mpich(2) === undefined)('2 ranks under MPICH (skipped where TINYFUSION_TEST_MPICH is not set)', async () => {
+    const { under, env, library } = mpich(2)!;
+    const ran = await runProgram('training', [`${steps}`], { under, env: { ...env, TINYFUSION_MPI_LIBRARY: library } });
+    expect(ran.code, ran.stderr).toBe(0);
+    expectAsAlone(jsonLines<Trained>(ran), 2);
+  });
+});
+
+describe.skipIf(!hasMpi)('the command line under mpirun (skipped where there is none)', () => {
+  const bin = fileURLToPath(new URL('../../../cli/bin/tinyfusion.mjs', import.meta.url));
+  const folder = mkdtempSync(join(tmpdir(), 'mpi-'));
+  const tinyfusion = (args: readonly string[], ranks: number): { status: number | null; stdout: string; stderr: string } => {
+    const [command, ...rest] = [...(ranks === 1 ? [] : mpirun(ranks)), process.execPath, bin, ...args];
+    return spawnSync(command!, rest, { cwd: folder, encoding: 'utf8', env: { ...process.env, NODE_OPTIONS: '' } });
+  };
+  const lossesIn = (run: string): number[] => readFileSync(join(folder, run, 'events.jsonl'), 'utf8').trim().split('\n').map((line) => (JSON.parse(line) as { values: { loss: number } }).values.loss);
+
+  it('trains, learns masks and recovers with two ranks as with one; one of them writes', { timeout: 300_000 }, () => {
+    for (const ranks of [1, 2]) {
+      const learned = tinyfusion(['learn-masks', '--steps', '6', '--batch', '8', '--images', '100', '--backend', 'wasm', '--run', `masks-${ranks}`, '--out', `masks-${ranks}.json`], ranks);
+      expect(learned.status, learned.stderr).toBe(0);
+      expect(learned.stdout.match(/wrote /g)).toHaveLength(1);
+      expect(learned.stderr.match(/backend:/g)).toHaveLength(1);
+      const pruned = tinyfusion(['prune', '--masks', `masks-${ranks}.json`, '--out', `shallow-${ranks}.safetensors`, '--backend', 'wasm'], 1);
+      expect(pruned.status, pruned.stderr).toBe(0);
+      const recovered = tinyfusion(['distill', '--student', 'shallow-1.safetensors', '--steps', '6', '--batch', '8', '--images', '100', '--beta', '0', '--backend', 'wasm', '--run', `recovery-${ranks}`, '--save-every', '3', '--out', `recovered-${ranks}.safetensors`], ranks);
+      expect(recovered.status, recovered.stderr).toBe(0);
+    }
+    for (const job of ['masks', 'recovery']) {
+      const [one, two] = [lossesIn(`${job}-1`), lossesIn(`${job}-2`)];
+      expect(two).toHaveLength(6);
+      for (const [i, loss] of two.entries()) expect(Math.abs(loss - one[i]!) / one[i]!).toBeLessThan(1e-5);
+    }
+    expect(readdirSync(join(folder, 'recovery-2')).filter((name) => name.startsWith('step-'))).toHaveLength(2);
+    const trained = tinyfusion(['train', '--family', 'SiT', '--fast', '--out', 'teacher', '--backend', 'wasm'], 2);
+    expect(trained.status, trained.stderr).toBe(0);
+    expect(lossesIn('teacher')).toHaveLength(4);
+  });
+
+  it('an error ends the job on all ranks, and says which rank had it', () => {
+    const ran = tinyfusion(['distill', '--student', 'nowhere.safetensors', '--backend', 'cpu'], 2);
+    expect(ran.status).not.toBe(0);
+    expect(ran.stderr).toMatch(/error on rank [01] of 2: .*nowhere\.safetensors/);
+  });
+
+  it('a job that is not shared is refused', () => {
+    const ran = tinyfusion(['sample', '--backend', 'cpu'], 2);
+    expect(ran.status).not.toBe(0);
+    expect(ran.stderr).toContain('start it without mpirun');
+  });
+});
