@@ -88,5 +88,7 @@ export function installWebgpuKernels(backend: object): void {
 const preceded = new WeakSet<tf.KernelConfig>();
 
 function callOf({ inputs, attrs, backend }: Parameters<tf.KernelFunc>[0]): Call {
-  return new Call(Gpu.of(backend as object), inputs as Record<string, tf.TensorInfo>, (attrs ?? {}) as Record<string, unknown>);
+  // what waits must not see a variable's next value
+  const infos = Object.fromEntries(Object.entries(inputs as Record<string, tf.TensorInfo | undefined>).map(([name, info]) => [name, info && { dataId: info.dataId, shape: info.shape, dtype: info.dtype }]));
+  return new Call(Gpu.of(backend as object), infos, (attrs ?? {}) as Record<string, unknown>);
 }
