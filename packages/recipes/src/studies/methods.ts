@@ -1,5 +1,5 @@
 import { createRng } from '@tinyfusion/core';
-import { allMasks, atRandom, maskLosses, oracle, randomMasks } from '@tinyfusion/pruning';
+import { atRandom, oracle } from '@tinyfusion/pruning';
 import { learnMasks } from '../learn-masks.js';
 import { chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor } from '../prune.js';
 import type { Prunable } from '../objective.js';
@@ -48,11 +48,7 @@ const measured =
 const byLoss =
   (rank: number): Choose =>
   async (bench) => {
-    const { depth, teacher } = bench;
-    const few = bench.sizes.images < 1000; // a try
-    const masks = few ? randomMasks(depth, depth / 2, 8, createRng(0)) : allMasks(depth, depth / 2);
-    const losses = await maskLosses(masks, { depth, loss: (hook) => bench.loss(teacher, hook, few ? 1 : 2) }, bench.named('calibration losses'));
-    const sorted = losses.toSorted((a, b) => a.loss - b.loss);
+    const sorted = (await bench.losses()).toSorted((a, b) => a.loss - b.loss);
     return [...sorted[Math.round(rank * (sorted.length - 1))]!.kept];
   };
 

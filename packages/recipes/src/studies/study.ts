@@ -59,6 +59,7 @@ export interface RunStudyOptions extends LongTaskOptions {
 /**
  * Runs a study, or goes on with it: `out/<name>.json` has its rows, `out/<name>.md` its table, `out/<name>-*.svg` its plots; `<name>-sit` where the teacher is no DiT.
  * What `out/<name>.discussion.md` says, which is written by hand, stands below the table.
+ * Other seeds add rows to those that are there.
  * @throws CheckpointError where `out` holds the study with other settings
  */
 export async function runStudy(given: Study | Study<Prunable>, { sizes, out, command, family = 'DiT', ...context }: RunStudyOptions): Promise<void> {
@@ -106,8 +107,14 @@ async function readStored(path: string, settings: string): Promise<Stored | unde
     return undefined;
   }
   const stored = JSON.parse(text) as Stored;
-  if (stored.settings !== settings) throw new CheckpointError(`${path} holds the study with other settings or another teacher; move it away or use another --out`);
+  if (withoutSeeds(stored.settings) !== withoutSeeds(settings)) throw new CheckpointError(`${path} holds the study with other settings or another teacher; move it away or use another --out`);
   return stored;
+}
+
+/** What rows of one table have in common; seeds they need not. */
+function withoutSeeds(settings: string): string {
+  const { seeds: _, ...rest } = JSON.parse(settings) as Record<string, unknown>;
+  return JSON.stringify(rest);
 }
 
 const line = (cells: readonly (string | number)[]): string => `| ${cells.join(' | ')} |`;

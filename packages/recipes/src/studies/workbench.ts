@@ -5,7 +5,7 @@ import { type ExtractedFeatures, type FeatureNetwork, classifierFeatures, loadCo
 import { type TeacherFamily, loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher } from '@tinyfusion/fashion-mnist';
 import { type AutoencoderKL, DiT, SiT, loadAutoencoderKL, loadModel } from '@tinyfusion/models';
 import { type BlockHook, randomNormal } from '@tinyfusion/nn';
-import { maskHook } from '@tinyfusion/pruning';
+import { type MaskLoss, allMasks, maskHook, maskLosses, randomMasks } from '@tinyfusion/pruning';
 import { stateDictHash } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { type DistillOptions, distill } from '../distill.js';
@@ -54,6 +54,8 @@ export interface Workbench<M extends Prunable = DiT> {
   loss(model: M, hook?: BlockHook, batches?: number): Promise<number>;
   /** The same right after a cut. */
   calibrationLoss(kept: readonly number[]): Promise<number>;
+  /** Losses of every mask that keeps half of the layers, in the order of `allMasks` (a few of them in a try); measured once. */
+  losses(): Promise<readonly MaskLoss[]>;
   dispose(): void;
 }
 
@@ -93,6 +95,8 @@ export async function openWorkbench(sizes: StudySizes, context: LongTaskOptions,
     }
     return total;
   };
+  let everyLoss: Promise<MaskLoss[]> | undefined;
+  const few = sizes.images < 1000; // a try
   return {
     family,
     teacher,
@@ -104,6 +108,7 @@ export async function openWorkbench(sizes: StudySizes, context: LongTaskOptions,
     named,
     loss,
     calibrationLoss: (kept) => loss(teacher, maskHook(kept)),
+    losses: () => (everyLoss ??= maskLosses(few ? randomMasks(depth, depth / 2, 16, createRng(0)) : allMasks(depth, depth / 2), { depth, loss: (hook) => loss(teacher, hook, few ? 1 : 2) }, named('calibration losses'))),
     measure: async (model, seed, task) => {
       real ??= await referenceFeatures(network, await loadFashionMnist('test'), sizes.samples < 100 ? 100 : 10_000, context);
       const { fid, inceptionScore, precision, recall, agreement } = await evaluateModel(model, vae, network, real, { count: sizes.samples, steps: sizes.samplingSteps, guidance: 1.5, seed, ...named(task) });
