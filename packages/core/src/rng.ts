@@ -48,6 +48,15 @@ export function createRng(seed: number | PhiloxState): Rng & { state(): PhiloxSt
   return new Philox(key[0], key[1], counter);
 }
 
+/**
+ * Numbers `start` to `start + size` of what `rng.normal(count)` draws; the stream then stands where that call would leave it. A
+ * rank's share of a batch's noise costs its share where the stream is {@link createRng}'s; of others all are drawn.
+ */
+export function partOfNormal(rng: Rng, count: number, { start, size }: { start: number; size: number }): Float32Array<ArrayBuffer> {
+  if (!Number.isInteger(start) || !Number.isInteger(size) || start < 0 || size < 0 || start + size > count) throw new ArgumentError('partOfNormal: part', [start, start + size], `inside of the ${count} numbers`);
+  return rng instanceof Philox ? rng.partOfNormal(count, start, size) : rng.normal(count).slice(start, start + size);
+}
+
 class Philox implements Rng {
   constructor(
     private readonly key0: number,
@@ -71,6 +80,13 @@ class Philox implements Rng {
       if (i + 1 < count) out[i + 1] = radius * Math.sin(angle);
     }
     return out;
+  }
+
+  partOfNormal(count: number, start: number, size: number): Float32Array<ArrayBuffer> {
+    const first = start >>> 2; // a block of four words makes four numbers
+    const own = new Philox(this.key0, this.key1, this.counter + first).normal(start + size - 4 * first);
+    this.counter += Math.ceil(count / 4);
+    return start === 4 * first ? own : own.slice(start - 4 * first);
   }
 
   gumbel(count: number): Float32Array<ArrayBuffer> {

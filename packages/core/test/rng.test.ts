@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { createRng } from '../src/index.js';
+import { createRng, partOfNormal, torchCuda } from '../src/index.js';
 
 it('is Philox 4x32-10: the known-answer vector of the paper for zero key and counter', () => {
   // Random123 kat_vectors: philox4x32 10, all zeros -> 6627e8d5 e169c58d bc57ac4c 9b00dbd8
@@ -45,4 +45,15 @@ it('splits into streams that differ, without advancing', () => {
 
 it('refuses a seed that is none', () => {
   expect(() => createRng(-1)).toThrow(/seed is -1, expected an integer/);
+});
+
+it('draws a part of a call’s normals as the whole call does, and stands where it would', () => {
+  for (const [count, start, size] of [[64, 0, 64], [64, 16, 20], [37, 5, 31], [37, 36, 1], [10, 10, 0]] as const) {
+    for (const make of [() => createRng(5), () => torchCuda(5)]) {
+      const [whole, part] = [make(), make()];
+      expect(partOfNormal(part, count, { start, size })).toEqual(whole.normal(count).slice(start, start + size));
+      expect(part.state()).toEqual(whole.state());
+    }
+  }
+  expect(() => partOfNormal(createRng(0), 4, { start: 3, size: 2 })).toThrow('inside of the 4 numbers');
 });

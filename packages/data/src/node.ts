@@ -8,6 +8,11 @@ import { join } from 'node:path';
 import { type ImageDataset, checkDataset } from './image-dataset.js';
 import { readIdx } from './idx.js';
 
+export { Pack, type PackPick } from './packs/pack.js';
+export { packBatches, type PackBatch, type PackBatches, type PackBatchesOptions } from './packs/pack-batches.js';
+export { readPackInfo, type PackDescription, type PackInfo, type PackSource } from './packs/pack-info.js';
+export type { PackItem } from './packs/pack-record.js';
+export { PackWriter } from './packs/pack-writer.js';
 export { openImageFolder, readImages, type FolderImage, type ImageFolder, type ReadImagesOptions } from './image-folder.js';
 
 /** Options of {@link loadIdxFolder}. */

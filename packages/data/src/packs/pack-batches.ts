@@ -1,0 +1,106 @@
+import { ArgumentError, type Rng, restoreRng } from '@tinyfusion/core';
+import { decodeFloat32 } from '@tinyfusion/weights';
+import { type BatchPosition, shuffledBatches } from '../batches.js';
+import type { Pack, PackPick } from './pack.js';
+
+/** Samples of a batch, in floats: latents as they are, images in [-1, 1]. */
+export interface PackBatch {
+  /** `[n, H, W, C]`. */
+  values: Float32Array<ArrayBuffer>;
+  /** `[n]`. */
+  labels: Int32Array<ArrayBuffer>;
+}
+
+/** Endless shuffled batches out of a pack, which are read before they are asked for. */
+export interface PackBatches {
+  /** Settles when the next batch is in memory. @throws DataError where a sample of it is damaged */
+  ready(): Promise<void>;
+  /** The next batch; read at once where it is not in memory yet. */
+  next(): PackBatch;
+  /** Where it stands. */
+  position(): BatchPosition;
+}
+
+/** Options of {@link packBatches}. */
+export interface PackBatchesOptions {
+  /** The rows of each batch that are wanted here: ranks that share batches read their own alone. Default: all. */
+  rows?: { start: number; size: number };
+  /** Batches that are being read ahead. Default 2. */
+  ahead?: number;
+}
+
+/**
+ * Shuffles a pack anew every epoch and draws a view of each sample. All ranks that start from the same stream see the same
+ * batches, so that rows which do not overlap make samples which do not.
+ * @param from an `Rng`, or a saved position
+ */
+export function packBatches(pack: Pack, batchSize: number, from: Rng | BatchPosition, { rows = { start: 0, size: batchSize }, ahead = 2 }: PackBatchesOptions = {}): PackBatches {
+  if (!Number.isInteger(ahead) || ahead < 0) throw new ArgumentError('PackBatchesOptions.ahead', ahead, 'a number of batches');
+  if (rows.start < 0 || rows.size < 0 || rows.start + rows.size > batchSize) throw new ArgumentError('PackBatchesOptions.rows', [rows.start, rows.start + rows.size], `inside of the batch of ${batchSize}`);
+  const given = shuffledBatches(pack.count, batchSize, from);
+  // indices are drawn ahead of what is given out, by a second one from the same place
+  const drawn = shuffledBatches(pack.count, batchSize, given.position());
+  const viewsOf = viewsByEpoch(pack);
+  const waiting: { picks: PackPick[]; read: Promise<Uint8Array<ArrayBuffer>>; bytes?: Uint8Array<ArrayBuffer> }[] = [];
+  const picksOfNext = (): PackPick[] => {
+    const indices = drawn.next();
+    const { epochStart, taken } = drawn.position();
+    const views = viewsOf(epochStart, (taken - 1) * batchSize + rows.start, rows.size);
+    return Array.from({ length: rows.size }, (_, i) => ({ index: indices[rows.start + i]!, view: views[i]! }));
+  };
+  const fill = (most: number): void => {
+    while (waiting.length < most) {
+      const entry: (typeof waiting)[number] = { picks: picksOfNext(), read: Promise.resolve(new Uint8Array()) };
+      entry.read = pack.read(entry.picks);
+      entry.read.then((bytes) => (entry.bytes = bytes)).catch(() => {}); // told by ready(), or by reading again
+      waiting.push(entry);
+    }
+  };
+  return {
+    async ready() {
+      fill(1 + ahead);
+      await waiting[0]!.read;
+    },
+    next() {
+      const entry = waiting.shift() ?? { picks: picksOfNext() };
+      given.next();
+      fill(ahead);
+      const bytes = ('bytes' in entry ? entry.bytes : undefined) ?? pack.readSync(entry.picks);
+      return { values: pack.info.kind === 'images' ? pixels(bytes) : halves(bytes), labels: Int32Array.from(entry.picks, ({ index }) => pack.labels[index]!) };
+    },
+    position: () => given.position(),
+  };
+}
+
+/** The view of each place of an epoch's order: a stream of the epoch's own. */
+function viewsByEpoch({ count, info }: Pack): (epoch: BatchPosition['epochStart'], start: number, size: number) => Int32Array {
+  let [known, views] = ['', new Int32Array(0)];
+  return (epoch, start, size) => {
+    if (info.views === 1) return new Int32Array(size);
+    const key = JSON.stringify(epoch);
+    if (key !== known) {
+      // a split of the stream alone would be the same in every epoch
+      const stream = restoreRng(epoch);
+      [known, views] = [key, stream.split(`views ${stream.integers(0, 2 ** 31, 1)[0]!}`).integers(0, info.views, count)];
+    }
+    return views.subarray(start, start + size);
+  };
+}
+
+/** Bytes in [-1, 1]. */
+function pixels(bytes: Uint8Array): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(bytes.length);
+  for (let i = 0; i < out.length; i++) out[i] = bytes[i]! / 127.5 - 1;
+  return out;
+}
+
+let table: Float32Array | undefined;
+
+/** Half floats by a table of all there are. */
+function halves(bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
+  table ??= decodeFloat32(new Uint8Array(Uint16Array.from({ length: 65_536 }, (_, i) => i).buffer), 'F16');
+  const words = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
+  const out = new Float32Array(words.length);
+  for (let i = 0; i < out.length; i++) out[i] = table[words[i]!]!;
+  return out;
+}
