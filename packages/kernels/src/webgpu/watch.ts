@@ -13,7 +13,8 @@ export class DeviceWatch {
   constructor(device: GPUDevice) {
     device.addEventListener('uncapturederror', (event) => {
       event.preventDefault?.();
-      const { error } = event;
+      // not all versions of WebGPU's types know the event
+      const { error } = event as Event & { readonly error: GPUError };
       if (error.constructor.name === 'GPUOutOfMemoryError') this.#memory ??= error.message;
       else this.#fatal ??= `the WebGPU device reported an error, and results since then may be zeros: ${error.message}`;
     });
