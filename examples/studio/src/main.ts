@@ -13,13 +13,12 @@ import { workbench } from './view/tabs';
 const app = document.querySelector<HTMLElement>('#app')!;
 app.replaceChildren();
 
-// a model changes every part, and all in one would hold a frame too long: they take it a frame each, top to bottom
+// the parts are built a frame each, top to bottom, and take a model a frame each: all in one would hold a frame too long
 const parts = [(now: State) => html`${header(now)}`, modelBar, blocks, pictures, workbench];
-let had = false;
-let given = parts.length;
+let [built, given] = [0, 0];
 
 const page = (now: State): unknown => {
-  const part = (i: number): unknown => parts[i]!(i < given ? now : { ...now, model: undefined });
+  const part = (i: number): unknown => (i < built ? parts[i]!(i < given ? now : { ...now, model: undefined }) : nothing);
   return html`
     ${part(0)}
     <main>
@@ -33,12 +32,9 @@ const page = (now: State): unknown => {
 };
 
 watch((now) => {
-  if (now.model !== undefined && !had) given = 1;
-  had = now.model !== undefined;
-  if (given < parts.length) {
-    given += 1;
-    update({});
-  }
+  if (built < parts.length) built += 1;
+  else if (now.model !== undefined && given < parts.length) given += 1;
+  if (built < parts.length || (now.model !== undefined && given < parts.length)) update({});
   render(page(now), app);
 });
 watchMemory((memory) => update({ memory }));
@@ -63,5 +59,5 @@ addEventListener('drop', (event) => {
   else void openFile(file);
 });
 
-render(page(state), app);
-void start();
+update({});
+requestAnimationFrame(() => void start());

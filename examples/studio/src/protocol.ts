@@ -42,7 +42,7 @@ export interface ModelInfo {
 /** A choice of blocks, and how it came about. */
 export interface Choice {
   readonly kept: readonly number[];
-  /** As in a `PruneRecord`: `'learned'`, `'by hand'`, … */
+  /** As in a `PruneRecord`: `'learned'`, `'hand'`, … */
   readonly criterion: string;
   readonly groups?: readonly (readonly [number, number])[];
   readonly confidence?: readonly number[];

@@ -84,7 +84,7 @@ export let state: State = {
   dropping: false,
   model: undefined,
   student: undefined,
-  choice: { kept: [], criterion: 'by hand' },
+  choice: { kept: [], criterion: 'hand' },
   tried: [],
   loss: undefined,
   studentLoss: undefined,

@@ -23,5 +23,8 @@ export function duration(seconds: number): string {
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
+/** How blocks were chosen. */
+export const chosenBy = (criterion: string): string => (criterion === 'hand' ? 'by hand' : criterion);
+
 /** How many, with the word for it. */
 export const plural = (n: number, word: string): string => `${whole(n)} ${word}${n === 1 ? '' : 's'}`;

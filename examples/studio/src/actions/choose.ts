@@ -29,10 +29,10 @@ export function toggle(block: number): void {
     const [from, to] = [start, (start += depth)];
     if (!next.some((i) => i >= from && i < to)) return update({ error: state.model!.stacks.length === 1 ? 'One block at least has to stay.' : 'One block at least has to stay in the encoder, and one in the decoder.' });
   }
-  take({ kept: next, criterion: 'by hand' });
+  take({ kept: next, criterion: 'hand' });
 }
 
-export const keepAll = (): void => take({ kept: Array.from({ length: state.model!.depth }, (_, i) => i), criterion: 'by hand' });
+export const keepAll = (): void => take({ kept: Array.from({ length: state.model!.depth }, (_, i) => i), criterion: 'hand' });
 
 /** Remembers a choice among those tried. */
 export function remember(choice: Choice): void {

@@ -45,7 +45,7 @@ async function show(model: ModelInfo): Promise<void> {
   const all = Array.from({ length: model.depth }, (_, i) => i);
   const first = model.numClasses === 10 ? Array.from({ length: 10 }, (_, i) => i) : [Math.min(207, model.numClasses - 1)];
   const solver = model.family === 'MAR' ? 'mar' : model.family === 'SiT' ? 'heun' : 'dpm';
-  const choice = student?.choice ?? { kept: all, criterion: 'by hand' };
+  const choice = student?.choice ?? { kept: all, criterion: 'hand' };
   const fresh = {
     choice,
     tried: student === undefined ? [] : [{ choice, loss: undefined }],

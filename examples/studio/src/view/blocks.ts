@@ -1,7 +1,7 @@
 import { type TemplateResult, html, nothing } from 'lit-html';
 import { keepAll, take, toggle } from '../actions/choose';
 import { type State, ownStudent, timeShare } from '../state';
-import { change, percent } from '../words';
+import { change, chosenBy, percent } from '../words';
 
 /** The blocks as a row of switches, with what each is worth. */
 export function blocks(state: State): TemplateResult {
@@ -60,6 +60,6 @@ function summary(state: State): TemplateResult {
     ${model!.hasData
       ? html`<div><dt>${recovered ? 'Loss of the student' : 'Loss, cut like this'}</dt><dd>${typeof loss === 'number' ? loss.toFixed(4) : '…'}<small>${typeof loss === 'number' && whole !== undefined ? ` · ${change(loss / whole - 1)}` : ''}</small></dd></div>`
       : nothing}
-    <div><dt>Student</dt><dd class="text">${own === undefined ? (choice.kept.length === model!.depth ? 'the whole teacher' : 'cut, not recovered') : own.steps === undefined ? 'recovered, from a file' : own.steps === 0 ? 'cut, not recovered' : `recovered in ${own.steps} steps`}<small> · ${choice.criterion}</small></dd></div>
+    <div><dt>Student</dt><dd class="text">${own === undefined ? (choice.kept.length === model!.depth ? 'the whole teacher' : 'cut, not recovered') : own.steps === undefined ? 'recovered, from a file' : own.steps === 0 ? 'cut, not recovered' : `recovered in ${own.steps} steps`}<small> · ${chosenBy(choice.criterion)}</small></dd></div>
   </dl>`;
 }

@@ -3,6 +3,7 @@ import { chooseBy, learnChoice, take } from '../actions/choose';
 import { type State, sameBlocks, update } from '../state';
 import { curve } from './curve';
 import { decisionPlot, gates } from './decisions';
+import { chosenBy } from '../words';
 import { numberField, selectField } from './fields';
 
 const measured: readonly (readonly [criterion: string, name: string, why: string])[] = [
@@ -59,7 +60,7 @@ export function chooseTab(state: State): TemplateResult {
             ${tried.map(
               (one) => html`<li>
                 <button type="button" aria-current=${sameBlocks(one.choice, choice)} ?disabled=${busy} @click=${() => take(one.choice)}>
-                  <span class="name">${one.choice.criterion}</span>
+                  <span class="name">${chosenBy(one.choice.criterion)}</span>
                   <span class="glyph" aria-hidden="true">${Array.from({ length: depth }, (_, i) => html`<i class=${one.choice.kept.includes(i) ? 'on' : ''}></i>`)}</span>
                   <span class="hidden">keeps ${one.choice.kept.join(', ')}</span>
                   <span class="loss">${one.loss === undefined ? '' : one.loss.toFixed(4)}</span>

@@ -40,13 +40,14 @@ export const numberField = (field: NumberField): TemplateResult => html`<label c
 
 /** A number to slide; `shown` is how it reads. */
 export const sliderField = (field: NumberField & { readonly shown?: string }): TemplateResult => html`<label class="field slider">
-  <span>${field.label} <output>${field.shown ?? field.value}</output></span>
+  <span>${field.label} <b aria-hidden="true">${field.shown ?? field.value}</b></span>
   <input
     type="range"
     min=${field.min}
     max=${field.max}
     step=${field.step ?? 1}
     .value=${live(String(field.value))}
+    aria-label=${field.label}
     aria-valuetext=${field.shown ?? nothing}
     ?disabled=${field.disabled ?? false}
     @input=${(event: globalThis.Event) => field.change(read(event, field))}

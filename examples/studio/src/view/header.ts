@@ -3,6 +3,9 @@ import { openEmbedded, openFile } from '../actions/open';
 import type { State } from '../state';
 import { megabytes, short, whole } from '../words';
 
+/** The documentation, where the page is built as a part of it. */
+const site = import.meta.env['VITE_SITE'] as string | undefined;
+
 const names = { webgpu: 'WebGPU', wasm: 'WebAssembly', cpu: 'plain JavaScript' } as const;
 
 /** The page's name, what computes, and the model. */
@@ -11,7 +14,7 @@ export const header = (state: State): TemplateResult => html`<header class="top"
     <svg viewBox="0 0 32 32" width="34" height="34" aria-hidden="true"><rect x="3" y="4" width="26" height="6" rx="2" class="on" /><rect x="3.75" y="13.75" width="24.5" height="4.5" rx="1.5" class="off" /><rect x="3" y="22" width="26" height="6" rx="2" class="on" /></svg>
     <div>
       <h1>TinyFusion Studio</h1>
-      <p>Make a diffusion transformer shallow, here in the page. Nothing leaves your machine.</p>
+      <p>Make a diffusion transformer shallow, here in the page. Nothing leaves your machine.${site === undefined ? nothing : html` <a href=${site}>How it works</a>`}</p>
     </div>
   </div>
   <dl class="facts">

@@ -44,7 +44,8 @@ function rate({ pictures: drawn, shown, model, choice, drawing, backend }: State
   const done = preview !== undefined && preview.step === preview.total;
   const perSecond = done && preview.seconds > 0 ? preview.pixels.count / preview.seconds : undefined;
   return html`<div class="rate ${who}">
-    <p><strong>${who === 'teacher' ? 'Teacher' : 'Student'}</strong> <span class="muted">${who === 'teacher' ? `${model?.depth ?? '…'} blocks` : `${model === undefined ? '…' : choice.kept.length} blocks${shown.student === '' ? '' : `, ${shown.student}`}`}</span></p>
+    <p><strong>${who === 'teacher' ? 'Teacher' : 'Student'}</strong></p>
+    <p class="muted">${who === 'teacher' ? `${model?.depth ?? '…'} blocks` : `${model === undefined ? '…' : choice.kept.length} blocks${shown.student === '' ? '' : `, ${shown.student}`}`}</p>
     <p class="speed">${preview === undefined ? html`<span class="muted">${waiting}</span>` : perSecond === undefined ? html`step ${preview.step} of ${preview.total}` : html`<b>${perSecond.toPrecision(3)}</b> images/s`}</p>
     <span class="bar" style="--done:${preview === undefined ? 0 : preview.step / preview.total}" aria-hidden="true"></span>
   </div>`;
