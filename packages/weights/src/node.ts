@@ -2,9 +2,8 @@
  * Checkpoints on disk, under Node.
  * @packageDocumentation
  */
-import { CheckpointError, type LongTaskOptions, TinyFusionError, throwIfCancelled } from '@tinyfusion/core';
-import { randomBytes } from 'node:crypto';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { CheckpointError, type LongTaskOptions, throwIfCancelled } from '@tinyfusion/core';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { readCheckpoint } from './checkpoint.js';
 import type { FileCache } from './fetch/file-cache.js';
@@ -15,7 +14,10 @@ import { readShardedSafetensors } from './sharded.js';
 import type { Source } from './source.js';
 import { type StateDict, type TensorRecord, tensorParts } from './state-dict.js';
 import { torchFiles } from './torch-writer.js';
+import { diskReason, writeAtomic } from './write-atomic.js';
 import { writeZip } from './zip.js';
+
+export { checkWritable, makeFolder, writeAtomic, writeFileAtomic } from './write-atomic.js';
 
 /** A file as a source. Close it when its tensors have been read. */
 export interface FileSource extends Source {
@@ -28,10 +30,13 @@ export async function fileSource(path: string): Promise<FileSource> {
   let handle: FileHandle;
   let size: number;
   try {
+    // asked before it is opened: a pipe would wait for who writes to it
+    const found = await stat(path);
+    if (!found.isFile()) throw Object.assign(new Error('it is no file'), found.isDirectory() ? { code: 'EISDIR' } : {});
+    size = found.size;
     handle = await open(path);
-    size = (await handle.stat()).size;
   } catch (cause) {
-    throw new CheckpointError(`${path} cannot be read: ${reason(cause)}`, { cause });
+    throw new CheckpointError(`${path} cannot be read: ${diskReason(cause)}`, { cause });
   }
   return {
     name: path,
@@ -39,7 +44,9 @@ export async function fileSource(path: string): Promise<FileSource> {
     read: async (offset, length) => {
       const bytes = new Uint8Array(length);
       for (let done = 0; done < length; ) {
-        const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);
+        const { bytesRead } = await handle.read(bytes, done, length - done, offset + done).catch((cause: unknown) => {
+          throw new CheckpointError(`${path} cannot be read: ${diskReason(cause)}`, { cause });
+        });
         if (bytesRead === 0) throw new CheckpointError(`${path} ended early: ${length} bytes were expected at ${offset}, ${done} came. It may have changed while it was read.`);
         done += bytesRead;
       }
@@ -79,25 +86,30 @@ export function nodeCache(folder?: string): FileCache {
   return folderCache(fileSource, folder);
 }
 
-/** A safetensors file, read whole. */
+/** A safetensors file, read whole. @throws CheckpointError where it is none, or damaged */
 export async function loadSafetensors(path: string): Promise<StateDict> {
-  const source = await fileSource(path);
-  try {
-    const state = await readSafetensors(source);
-    const tensors = new Map<string, StateDict['tensors'] extends ReadonlyMap<string, infer R> ? R : never>();
-    for (const [name, record] of state.tensors) {
-      const bytes = await record.read();
-      tensors.set(name, { ...record, read: async () => bytes });
-    }
-    return { tensors, metadata: state.metadata };
-  } finally {
-    await source.close();
+  await using source = await fileSource(path);
+  return inMemory(await readSafetensors(source));
+}
+
+/** A checkpoint of any format, read whole. Throws as {@link openCheckpoint} does. */
+export async function loadCheckpoint(path: string): Promise<StateDict> {
+  await using checkpoint = await openCheckpoint(path);
+  return inMemory(checkpoint);
+}
+
+async function inMemory({ tensors, metadata }: StateDict): Promise<StateDict> {
+  const read = new Map<string, TensorRecord>();
+  for (const [name, { dtype, shape, read: bytesOf }] of tensors) {
+    const bytes = await bytesOf();
+    read.set(name, { dtype, shape, read: async () => bytes });
   }
+  return { tensors: read, metadata };
 }
 
 /** Options of {@link writeCheckpoint}. */
 export interface WriteCheckpointOptions extends LongTaskOptions {
-  /** Text to keep beside the tensors, where the format has a place for it (safetensors). Default: the state's own. */
+  /** Text to keep beside the tensors. Default: the state's own. */
   metadata?: Iterable<readonly [string, string]>;
 }
 
@@ -137,67 +149,11 @@ export async function writeCheckpoint(path: string, { tensors, metadata: own }: 
       for (const [, record] of counted) for await (const part of tensorParts(record)) await writeAll(handle, part);
       return;
     }
-    const files = format === 'npz' ? npzFiles(counted) : torchFiles(counted);
+    const files = format === 'npz' ? npzFiles(counted, metadata) : torchFiles(counted, metadata);
     await writeZip(files, new WritableStream({ write: (chunk) => writeAll(handle, chunk) }));
   });
 }
 
 async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at)).bytesWritten;
-}
-
-/**
- * Writes a file beside its place, syncs it to the disk and renames it, so that whatever happens there is the old file or
- * the new one, whole.
- * @throws CheckpointError where it cannot be written; the old file is intact
- */
-export async function writeFileAtomic(path: string, bytes: Uint8Array | string): Promise<void> {
-  await writeAtomic(path, (handle) => handle.writeFile(bytes));
-}
-
-/**
- * Like {@link writeFileAtomic} for what is written part by part: a file that is there whole or not at all, whatever
- * `write` does with the handle, which is closed for it.
- * @throws CheckpointError where it cannot be written, and whatever `write` throws of ours; the old file is intact
- */
-export async function writeAtomic(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
-  const beside = `${path}.${randomBytes(4).toString('hex')}.part`;
-  try {
-    const handle = await open(beside, 'wx');
-    try {
-      await write(handle);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(beside, path);
-  } catch (cause) {
-    await rm(beside, { force: true });
-    if (TinyFusionError.isInstance(cause)) throw cause;
-    throw new CheckpointError(`${path} cannot be written: ${reason(cause)}`, { cause });
-  }
-  await syncFolder(dirname(path));
-}
-
-/** Makes the rename itself durable, where the platform can. */
-async function syncFolder(path: string): Promise<void> {
-  try {
-    const folder = await open(path);
-    try {
-      await folder.sync();
-    } finally {
-      await folder.close();
-    }
-  } catch {
-    // Windows opens no folders; the file itself is whole either way
-  }
-}
-
-function reason(cause: unknown): string {
-  const code = (cause as NodeJS.ErrnoException).code;
-  if (code === 'ENOENT') return 'there is no such file or folder';
-  if (code === 'ENOSPC') return 'the disk is full';
-  if (code === 'EACCES' || code === 'EPERM') return 'permission denied';
-  if (code === 'EISDIR') return 'it is a folder';
-  return cause instanceof Error ? cause.message : String(cause);
 }

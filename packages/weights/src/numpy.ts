@@ -3,6 +3,7 @@ import { type DType, bytesPerValue } from './dtype.js';
 import type { WritableTensor } from './safetensors.js';
 import { type Source, bytesSource } from './source.js';
 import type { StateDict, TensorRecord } from './state-dict.js';
+import { metadataBytes, readMetadata } from './archive-metadata.js';
 import { contiguous } from './strides.js';
 import { type ZipFile, openZip, zipBytes } from './zip.js';
 
@@ -19,20 +20,26 @@ export interface NpyHeader {
   start: number;
 }
 
+/** The array of bytes that holds the text beside the others, as JSON: `json.loads(bytes(npz['__metadata__']))`. */
+const METADATA = '__metadata__';
+
 /**
  * Reads an `.npz`: arrays by name, unpacked when they are asked for. ADM's reference batches, saved statistics and
- * sample files are such.
+ * sample files are such. Text that `writeNpz` put beside the arrays is the metadata.
  * @throws CheckpointError where it is no archive, or an array is damaged or of objects
  */
 export async function readNpz(source: Source): Promise<StateDict> {
   const tensors = new Map<string, TensorRecord>();
+  let metadata: ReadonlyMap<string, string> | undefined;
   for (const entry of (await openZip(source)).values()) {
     if (!entry.name.endsWith('.npy')) continue;
     const name = entry.name.slice(0, -'.npy'.length);
     const where = `${source.name}: array ${JSON.stringify(name)}`;
-    tensors.set(name, arrayRecord(where, parseHeader(where, await entry.readStart(LONGEST_HEADER)), entry.size, () => entry.read(), () => entry.stream()));
+    const header = parseHeader(where, await entry.readStart(LONGEST_HEADER));
+    if (name === METADATA && header.dtype === 'U8') metadata = await readMetadata(entry, header.start);
+    if (name !== METADATA || metadata === undefined) tensors.set(name, arrayRecord(where, header, entry.size, () => entry.read(), () => entry.stream()));
   }
-  return { tensors, metadata: new Map() };
+  return { tensors, metadata: metadata ?? new Map() };
 }
 
 /** Reads a single `.npy` array, under the name `array`. @throws CheckpointError as {@link readNpz} */
@@ -108,11 +115,11 @@ function parseHeader(where: string, file: Uint8Array): NpyHeader {
 
 /**
  * Arrays as an `.npz`, as `numpy.savez` writes it.
- * @param options `compress`: as `numpy.savez_compressed`. Default `false`
+ * @param options `compress`: as `numpy.savez_compressed`. Default `false`. `metadata`: text to keep beside the arrays, as an array of bytes, `__metadata__`. Default: none
  * @throws CheckpointError for types that numpy does not have
  */
-export function writeNpz(arrays: Iterable<readonly [name: string, array: WritableTensor]>, { compress = false }: { compress?: boolean } = {}): Promise<Uint8Array<ArrayBuffer>> {
-  return zipBytes(npzFiles(Array.from(arrays, ([name, { bytes, ...rest }]) => [name, { ...rest, read: async () => bytes }] as const)), { compress });
+export function writeNpz(arrays: Iterable<readonly [name: string, array: WritableTensor]>, { compress = false, metadata }: { compress?: boolean; metadata?: Iterable<readonly [string, string]> } = {}): Promise<Uint8Array<ArrayBuffer>> {
+  return zipBytes(npzFiles(Array.from(arrays, ([name, { bytes, ...rest }]) => [name, { ...rest, read: async () => bytes }] as const), metadata), { compress });
 }
 
 /** An array as a `.npy`, as `numpy.save` writes it. @throws CheckpointError for types that numpy does not have */
@@ -121,8 +128,11 @@ export function writeNpy({ bytes, ...array }: WritableTensor): Uint8Array {
 }
 
 /** The files inside of an `.npz`. @throws CheckpointError as {@link writeNpz} */
-export function npzFiles(arrays: readonly (readonly [name: string, record: TensorRecord])[]): ZipFile[] {
-  return arrays.map(([name, record]) => {
+export function npzFiles(arrays: readonly (readonly [name: string, record: TensorRecord])[], metadata: Iterable<readonly [string, string]> = []): ZipFile[] {
+  const entries = [...metadata];
+  const text = metadataBytes(entries);
+  const beside: [string, TensorRecord][] = entries.length === 0 ? [] : [[METADATA, { dtype: 'U8', shape: [text.length], read: async () => text }]];
+  return [...beside, ...arrays].map(([name, record]) => {
     const header = npyHeader(name, record);
     const stream = record.stream?.bind(record);
     return { name: `${name}.npy`, read: async () => concatenated(header, await record.read()), stream: stream && (() => stream().pipeThrough(preceded(header))) };

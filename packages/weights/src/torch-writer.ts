@@ -1,22 +1,26 @@
 import { CheckpointError, concatenate } from '@tinyfusion/core';
+import { metadataBytes } from './archive-metadata.js';
 import { codes } from './numpy.js';
 import type { WritableTensor } from './safetensors.js';
 import type { TensorRecord } from './state-dict.js';
-import { storageTypes } from './torch.js';
+import { TORCH_METADATA, storageTypes } from './torch.js';
 import { type ZipFile, zipBytes } from './zip.js';
 
 /**
  * A state dict as a PyTorch checkpoint in the zip format, which `torch.load(…, weights_only=True)` reads as an
  * `OrderedDict` of tensors.
+ * @param metadata text to keep beside the tensors, in a file of the archive's own that PyTorch does not look at. Default: none
  * @throws CheckpointError for types that PyTorch's storages do not have
  */
-export async function writeTorch(tensors: Iterable<readonly [name: string, tensor: WritableTensor]>): Promise<Uint8Array<ArrayBuffer>> {
-  return zipBytes(torchFiles(Array.from(tensors, ([name, { bytes, ...rest }]) => [name, { ...rest, read: async () => bytes }] as const)));
+export async function writeTorch(tensors: Iterable<readonly [name: string, tensor: WritableTensor]>, metadata?: Iterable<readonly [string, string]>): Promise<Uint8Array<ArrayBuffer>> {
+  return zipBytes(torchFiles(Array.from(tensors, ([name, { bytes, ...rest }]) => [name, { ...rest, read: async () => bytes }] as const), metadata));
 }
 
 /** The files inside of a PyTorch checkpoint. @throws CheckpointError as {@link writeTorch} */
-export function torchFiles(tensors: readonly (readonly [name: string, record: TensorRecord])[]): ZipFile[] {
-  return archiveFiles(pickleState(tensors), tensors.map(([, record], i) => ({ name: `archive/data/${i}`, read: () => record.read(), stream: record.stream?.bind(record) })));
+export function torchFiles(tensors: readonly (readonly [name: string, record: TensorRecord])[], metadata: Iterable<readonly [string, string]> = []): ZipFile[] {
+  const entries = [...metadata];
+  const beside: ZipFile[] = entries.length === 0 ? [] : [{ name: `archive/${TORCH_METADATA}`, read: async () => metadataBytes(entries) }];
+  return archiveFiles(pickleState(tensors), [...beside, ...tensors.map(([, record], i) => ({ name: `archive/data/${i}`, read: () => record.read(), stream: record.stream?.bind(record) }))]);
 }
 
 /**

@@ -1,5 +1,6 @@
 import { CheckpointError } from '@tinyfusion/core';
 import { type DType, bytesPerValue } from './dtype.js';
+import { readMetadata } from './archive-metadata.js';
 import { PickleEnd, PickledGlobal, PickledObject, type UnpickleOptions, unpickle } from './pickle.js';
 import { arrayNames, pickledArray } from './pickled-array.js';
 import { type Source, bytesSource } from './source.js';
@@ -12,6 +13,9 @@ export interface TorchCheckpoint extends StateDict {
   /** What the file holds beside tensors, nested as it is: objects, lists, text, numbers; tensors are left out. */
   readonly extra: unknown;
 }
+
+/** The file of an archive that holds the text beside the tensors; ours, not PyTorch's. */
+export const TORCH_METADATA = 'metadata.json';
 
 /** Types of storages, by PyTorch's names. */
 export const storageTypes: Readonly<Record<string, DType>> = {
@@ -131,7 +135,7 @@ async function readZipFormat(source: Source): Promise<TorchCheckpoint> {
     },
   };
   const { value } = unpickle(await pickle.read(), 0, options(source.name));
-  return toCheckpoint(source.name, value, storages);
+  return { ...toCheckpoint(source.name, value, storages), metadata: (await readMetadata(entries.get(`${root}${TORCH_METADATA}`))) ?? new Map() };
 }
 
 /** The number that the old format begins with. */

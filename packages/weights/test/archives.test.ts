@@ -56,6 +56,16 @@ describe('what we write', () => {
     expect(state.tensors.get('naïve')!.dtype).toBe('F16');
   });
 
+  it.each(['pt', 'npz'])('keeps text beside the tensors: %s', async (format) => {
+    const metadata: [string, string][] = [['tinyfusion.prune', '{"kept":[0,2]}'], ['__proto__', 'ümläut "quoted"']];
+    const state = format === 'pt' ? await parseTorch(await writeTorch(tensors, new Map(metadata).entries())) : await parseNpz(await writeNpz(tensors, { metadata: new Map(metadata).entries() }));
+    expect([...state.metadata]).toEqual(metadata);
+    expect([...state.tensors.keys()]).toEqual(['fc.weight', 'naïve', 'scalar']);
+    // an array of that name that is somebody else's stays one
+    const own = await parseNpz(await writeNpz([['__metadata__', { dtype: 'U8', shape: [3], bytes: Uint8Array.of(1, 2, 3) }]]));
+    expect([[...own.tensors.keys()], own.metadata.size]).toEqual([['__metadata__'], 0]);
+  });
+
   const torch = (() => {
     try {
       execFileSync('python3', ['-c', 'import torch'], { stdio: 'ignore' });
@@ -92,14 +102,14 @@ torch.save({'bad': np.array([{}, []], dtype=object)}, 'objects.pt')`;
 
   it.skipIf(torch === undefined)('PyTorch and numpy load it', async () => {
     const at = mkdtempSync(join(tmpdir(), 'weights-'));
-    writeFileSync(join(at, 'a.pt'), await writeTorch(tensors));
-    writeFileSync(join(at, 'a.npz'), await writeNpz(tensors, { compress: true }));
+    writeFileSync(join(at, 'a.pt'), await writeTorch(tensors, [['made by', 'a test']]));
+    writeFileSync(join(at, 'a.npz'), await writeNpz(tensors, { compress: true, metadata: [['made by', 'a test']] }));
     const program = `
 import json, sys, torch, numpy
 t = torch.load('a.pt', weights_only=True) if 'weights_only' in torch.load.__code__.co_varnames else torch.load('a.pt')
 n = numpy.load('a.npz', allow_pickle=False)
-print(json.dumps({'names': list(t), 'dtypes': [str(v.dtype) for v in t.values()], 'shape': list(t['fc.weight'].shape), 'values': t['fc.weight'].flatten().tolist(), 'numpy': n['fc.weight'].flatten().tolist(), 'scalar': float(n['scalar'])}))`;
+print(json.dumps({'names': list(t), 'dtypes': [str(v.dtype) for v in t.values()], 'shape': list(t['fc.weight'].shape), 'values': t['fc.weight'].flatten().tolist(), 'numpy': n['fc.weight'].flatten().tolist(), 'scalar': float(n['scalar']), 'text': json.loads(bytes(n['__metadata__']))}))`;
     const out = JSON.parse(execFileSync(torch!, ['-c', program], { cwd: at, encoding: 'utf8' })) as Record<string, unknown>;
-    expect(out).toEqual({ names: ['fc.weight', 'naïve', 'scalar'], dtypes: ['torch.float32', 'torch.float16', 'torch.float32'], shape: [3, 4], values: [...values], numpy: [...values], scalar: values[0] });
+    expect(out).toEqual({ names: ['fc.weight', 'naïve', 'scalar'], dtypes: ['torch.float32', 'torch.float16', 'torch.float32'], shape: [3, 4], values: [...values], numpy: [...values], scalar: values[0], text: { 'made by': 'a test' } });
   });
 });

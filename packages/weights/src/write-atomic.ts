@@ -1,0 +1,89 @@
+import { CheckpointError, TinyFusionError } from '@tinyfusion/core';
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, access, constants, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/**
+ * Writes a file beside its place, syncs it to the disk and renames it, so that whatever happens there is the old file or
+ * the new one, whole. The folder that it lies in is made.
+ * @throws CheckpointError where it cannot be written; the old file is intact
+ */
+export async function writeFileAtomic(path: string, bytes: Uint8Array | string): Promise<void> {
+  await writeAtomic(path, (handle) => handle.writeFile(bytes));
+}
+
+/**
+ * Like {@link writeFileAtomic} for what is written part by part: a file that is there whole or not at all, whatever
+ * `write` does with the handle, which is closed for it.
+ * @throws CheckpointError where it cannot be written, and whatever `write` throws of ours; the old file is intact
+ */
+export async function writeAtomic(path: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
+  const beside = `${path}.${randomBytes(4).toString('hex')}.part`;
+  await makeFolder(dirname(path));
+  try {
+    const handle = await open(beside, 'wx');
+    try {
+      await write(handle);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(beside, path);
+  } catch (cause) {
+    await rm(beside, { force: true });
+    if (TinyFusionError.isInstance(cause)) throw cause;
+    throw new CheckpointError(`${path} cannot be written: ${diskReason(cause)}`, { cause });
+  }
+  await syncFolder(dirname(path));
+}
+
+/** Makes a folder, and those that it lies in, where they are not there. @throws CheckpointError where it cannot be made */
+export async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true });
+  } catch (cause) {
+    throw new CheckpointError(`the folder ${path} cannot be made: ${diskReason(cause)}`, { cause });
+  }
+}
+
+/**
+ * Whether a file can be written, asked before the work whose result it is to hold; its folder is made.
+ * @throws CheckpointError where it cannot
+ */
+export async function checkWritable(path: string): Promise<void> {
+  await makeFolder(dirname(path));
+  const found = await stat(path).catch(() => undefined);
+  try {
+    if (found?.isDirectory() === true) throw Object.assign(new Error('a folder'), { code: 'EISDIR' });
+    // the file is written beside and renamed, so that the folder has to allow it
+    await access(dirname(path), constants.W_OK);
+  } catch (cause) {
+    throw new CheckpointError(`${path} cannot be written: ${diskReason(cause)}`, { cause });
+  }
+}
+
+/** Makes the rename itself durable, where the platform can. */
+async function syncFolder(path: string): Promise<void> {
+  try {
+    const folder = await open(path);
+    try {
+      await folder.sync();
+    } finally {
+      await folder.close();
+    }
+  } catch {
+    // Windows opens no folders; the file itself is whole either way
+  }
+}
+
+/** What a disk's error means, in words. */
+export function diskReason(cause: unknown): string {
+  const code = (cause as NodeJS.ErrnoException).code;
+  if (code === 'ENOTDIR' || code === 'EEXIST') return 'a part of the path is a file';
+  if (code === 'EROFS') return 'nothing can be written to this disk';
+  if (code === 'ENOENT') return 'there is no such file or folder';
+  if (code === 'ENOSPC') return 'the disk is full';
+  if (code === 'EACCES' || code === 'EPERM') return 'permission denied';
+  if (code === 'EISDIR') return 'it is a folder';
+  return cause instanceof Error ? cause.message : String(cause);
+}
