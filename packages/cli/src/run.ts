@@ -1,4 +1,4 @@
-import { ArgumentError, CancelledError, type LongTaskOptions, TinyFusionError } from '@tinyfusion/core';
+import { ArgumentError, CancelledError, type LongTaskOptions, TinyFusionError, printable } from '@tinyfusion/core';
 import { defaultCollective, launchedByMpi } from '@tinyfusion/distributed';
 import type { BackendName } from '@tinyfusion/kernels';
 import type { Collective } from '@tinyfusion/train';
@@ -82,6 +82,6 @@ export async function runJob({ backend, debug = false }: JobOptions, job: (conte
 function report(error: unknown, debug: boolean, collective: Collective | undefined): void {
   const what = collective === undefined ? 'error' : `error on rank ${collective.rank} of ${collective.size}`;
   if (debug) console.error(error);
-  else if (TinyFusionError.isInstance(error)) console.error(`${what}: ${error.message}`);
-  else console.error(`${what}: ${error instanceof Error ? error.message.split('\n')[0] : String(error)} (run again with --debug for the stack)`);
+  else if (TinyFusionError.isInstance(error)) console.error(`${what}: ${printable(error.message)}`);
+  else console.error(`${what}: ${error instanceof Error ? printable(error.message.split('\n')[0]!) : printable(String(error))} (run again with --debug for the stack)`);
 }

@@ -11,6 +11,7 @@ export {
   throwIfCancelled,
   type TinyFusionErrorOptions,
 } from './errors.js';
+export { printable } from './printable.js';
 export type { LongTaskOptions, OnProgress, ProgressEvent } from './progress.js';
 export { numpyRandom, type NumpyRandom } from './numpy-random.js';
 export { restoreRng, type RngState } from './restore-rng.js';

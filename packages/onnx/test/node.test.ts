@@ -40,9 +40,10 @@ describe('writeOnnx', () => {
     expect((await difference((await runOnnx(path, inputs)).output, model.forward(inputs.x, inputs.t, inputs.y))).relative).toBeLessThan(1e-4);
   });
 
-  it('says the folder that is not there, and leaves old files as they are where it fails', async () => {
+  it('makes the folder, says where it cannot, and leaves old files as they are where it fails', async () => {
     const model = fill(new DiT(config, { init: 'zeros' }));
-    await expect(writeOnnx(join(folder, 'none', 'x.onnx'), model)).rejects.toThrow(CheckpointError);
+    const file = (await writeOnnx(join(folder, 'new', 'x.onnx'), model))[0]!;
+    await expect(writeOnnx(join(file, 'x.onnx'), model)).rejects.toThrow(CheckpointError);
     const path = join(folder, 'old.onnx');
     await writeFile(path, 'old');
     await writeFile(`${path}.data`, 'old data');

@@ -3,9 +3,9 @@ import { type FolderImage, type ImageFolder, readImages } from '@tinyfusion/data
 import { centreCrop, normalised } from '@tinyfusion/data';
 import { type AutoencoderKL, samplePosterior } from '@tinyfusion/models';
 import { writableTensor, writeNpy } from '@tinyfusion/weights';
-import { writeFileAtomic } from '@tinyfusion/weights/node';
+import { makeFolder, writeFileAtomic } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
-import { access, mkdir } from 'node:fs/promises';
+import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { breathe } from './loop.js';
 
@@ -39,7 +39,7 @@ export async function encodeFolder(folder: ImageFolder, vae: AutoencoderKL, out:
   const side = size / factor;
   const values = latentChannels * side * side;
   const [features, labels] = [join(out, `imagenet${size}_features`), join(out, `imagenet${size}_labels`)];
-  await Promise.all([features, labels].map((path) => mkdir(path, { recursive: true })));
+  await Promise.all([features, labels].map((path) => makeFolder(path)));
 
   // an image's name is its place in the folder, so that a broken one shifts no other
   const total = folder.paths.length;

@@ -1,15 +1,17 @@
 import { ArgumentError, CheckpointError } from '@tinyfusion/core';
 import type { TensorRecord } from '@tinyfusion/weights';
-import { writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
+import { checkWritable, makeFolder, writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, mkdir, open, readFile, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { type FileHandle, open, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { type GridOptions, bytesOf, encodePng, gridPng } from './png.js';
 
 /** Where drawn images go, batch by batch; nothing is there under its name before it is whole. */
 export interface ImageSink {
+  /** Asked before anything is drawn. @throws CheckpointError where nothing can be written there */
+  check(): Promise<void>;
   /** @param images `[n, H, W, C]` in [-1, 1], C 1 or 3; borrowed @param labels their classes */
   add(images: tf.Tensor4D, labels: readonly number[]): Promise<void>;
   /** Completes what was begun. @returns what was written, for a person */
@@ -22,11 +24,11 @@ export interface ImageSink {
 export function gridSink(path: string, grid: GridOptions): ImageSink {
   const batches: tf.Tensor4D[] = [];
   return {
+    check: () => checkWritable(path),
     add: async (images) => void batches.push(tf.clone(images)),
     finish: async () => {
       const all = tf.concat(batches, 0);
       try {
-        await mkdir(dirname(path), { recursive: true });
         await writeFileAtomic(path, await gridPng(all, grid));
       } finally {
         tf.dispose([all, ...batches.splice(0)]);
@@ -41,9 +43,9 @@ export function gridSink(path: string, grid: GridOptions): ImageSink {
 export function folderSink(folder: string): ImageSink {
   let count = 0;
   return {
+    check: () => makeFolder(folder),
     add: async (images) => {
       const [, height, width, channels] = images.shape;
-      await mkdir(folder, { recursive: true });
       for (const pixels of await bytesOf(images)) await writeFileAtomic(join(folder, `${String(count++).padStart(6, '0')}.png`), encodePng({ width, height, channels, pixels }));
     },
     finish: async () => `${count} images in ${folder}`,
@@ -64,14 +66,12 @@ export function npzSink(path: string): ImageSink {
   };
   return {
     abandon,
+    check: () => checkWritable(path),
     add: async (images, own) => {
       const [, height, width, channels] = images.shape;
       size = [height, width, 3];
       try {
-        if (file === undefined) {
-          await mkdir(dirname(path), { recursive: true });
-          file = await open(raw, 'w');
-        }
+        file ??= await open(raw, 'w');
         for (const pixels of await bytesOf(images)) await file.writeFile(channels === 3 ? pixels : Uint8Array.from({ length: 3 * pixels.length }, (_, i) => pixels[Math.floor(i / 3)]!));
       } catch (cause) {
         throw new CheckpointError(`${raw} cannot be written: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });

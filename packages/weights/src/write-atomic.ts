@@ -40,11 +40,24 @@ export async function writeAtomic(path: string, write: (handle: FileHandle) => P
 /** Makes a folder, and those that it lies in, where they are not there. @throws CheckpointError where it cannot be made */
 export async function makeFolder(path: string): Promise<void> {
   try {
-    await mkdir(path, { recursive: true });
+    await makeMissing(path);
   } catch (cause) {
     throw new CheckpointError(`the folder ${path} cannot be made: ${diskReason(cause)}`, { cause });
   }
 }
+
+/** Not by Node's own `recursive`, which never ends where a folder that is there takes no new ones, as /proc. */
+async function makeMissing(path: string): Promise<void> {
+  const attempt = () => mkdir(path).catch((error: NodeJS.ErrnoException) => error);
+  let error = await attempt();
+  if (error instanceof Error && error.code === 'ENOENT' && dirname(path) !== path) {
+    await makeMissing(dirname(path));
+    error = await attempt();
+  }
+  if (error instanceof Error && !(await isFolder(path))) throw error;
+}
+
+const isFolder = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined))?.isDirectory() === true;
 
 /**
  * Whether a file can be written, asked before the work whose result it is to hold; its folder is made.
@@ -52,9 +65,8 @@ export async function makeFolder(path: string): Promise<void> {
  */
 export async function checkWritable(path: string): Promise<void> {
   await makeFolder(dirname(path));
-  const found = await stat(path).catch(() => undefined);
   try {
-    if (found?.isDirectory() === true) throw Object.assign(new Error('a folder'), { code: 'EISDIR' });
+    if (await isFolder(path)) throw Object.assign(new Error('a folder'), { code: 'EISDIR' });
     // the file is written beside and renamed, so that the folder has to allow it
     await access(dirname(path), constants.W_OK);
   } catch (cause) {

@@ -1,11 +1,12 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo } from 'node:net';
-import { mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CheckpointError, createRng } from '@tinyfusion/core';
 import { afterEach, describe, expect, it } from 'vitest';
-import { openCheckpoint, writeCheckpoint } from '../src/node.js';
+import { checkWritable, makeFolder, openCheckpoint, writeCheckpoint, writeFileAtomic } from '../src/node.js';
 import { readCheckpoint, stateDictHash, stateDictOf, toFloat32, urlSource, weightsOf, withDtype, writableTensor, writeSafetensors } from '../src/index.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'weights-'));
@@ -42,6 +43,52 @@ describe('writeCheckpoint', () => {
     await expect(writeCheckpoint(at('old.bin'), state)).rejects.toThrow(/names no format; expected it to end in/);
     expect(readFileSync(at('old.pt'), 'utf8')).toBe('old');
     expect(readdirSync(folder).filter((file) => file.endsWith('.part'))).toEqual([]);
+  });
+});
+
+describe('what is no place for a file', () => {
+  it('is said before and when it is written to, and nothing is left', async () => {
+    writeFileSync(at('file'), '');
+    mkdirSync(at('folder.pt'));
+    for (const path of [at('file/x.pt'), at('file/a/b/x.pt')]) {
+      await expect(checkWritable(path)).rejects.toThrow(/cannot be made: a part of the path is a file/);
+      await expect(writeCheckpoint(path, state)).rejects.toThrow(CheckpointError);
+    }
+    await expect(checkWritable(at('folder.pt'))).rejects.toThrow(/folder\.pt cannot be written: it is a folder/);
+    await expect(writeCheckpoint(at('folder.pt'), state)).rejects.toThrow(/it is a folder/);
+    await checkWritable(at('new/er/x.pt'));
+    await Promise.all([1, 2, 3].map((i) => writeFileAtomic(at(`at/once/${i}`), '')));
+    expect([readdirSync(at('new/er')), readdirSync(at('at/once')).toSorted()]).toEqual([[], ['1', '2', '3']]);
+  });
+
+  it.skipIf(process.platform !== 'linux')('where folders cannot be made it ends, and a pipe is not waited for', async () => {
+    await expect(makeFolder('/proc/a/b')).rejects.toThrow(/cannot be made/);
+    execFileSync('mkfifo', [at('pipe')]);
+    await expect(openCheckpoint(at('pipe'))).rejects.toThrow(/pipe cannot be read: it is no file/);
+    await expect(openCheckpoint(folder)).rejects.toThrow(/cannot be read: it is a folder/);
+    await expect(openCheckpoint('/proc/self/mem')).rejects.toThrow(CheckpointError);
+  });
+
+  it.skipIf(process.platform !== 'linux')('a full disk leaves the old file, and nothing else', async () => {
+    const full = at('full');
+    mkdirSync(full);
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', full], { stdio: 'ignore' });
+    } catch {
+      console.log('skipped: a full disk; mount is not allowed here');
+      return;
+    }
+    try {
+      const large = stateDictOf([['x', { shape: [100_000], values: new Float32Array(100_000) }]]);
+      for (const name of ['x.pt', 'x.safetensors', 'x.npz']) {
+        writeFileSync(join(full, name), 'old');
+        await expect(writeCheckpoint(join(full, name), large)).rejects.toThrow(/cannot be written: the disk is full/);
+        expect(readFileSync(join(full, name), 'utf8')).toBe('old');
+      }
+      expect(readdirSync(full).toSorted()).toEqual(['x.npz', 'x.pt', 'x.safetensors']);
+    } finally {
+      execFileSync('umount', [full]);
+    }
   });
 });
 

@@ -1,12 +1,13 @@
-import { ArgumentError, CheckpointError } from '@tinyfusion/core';
+import { ArgumentError, CheckpointError, printable } from '@tinyfusion/core';
 import { type Naming, recognise, renamed } from '@tinyfusion/models';
 import { PRUNE_RECORD_KEY, type PruneRecord, byIndex, describeRecord, findStacks, oracle, pruneMetadata, prunedConfig, pruneStacks, readPruneRecord, stackDepth } from '@tinyfusion/pruning';
 import { type StateDict, stateDictHash, weightsOf, withDtype } from '@tinyfusion/weights';
 import { openCheckpoint, writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
-import { mkdir, readFile, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { JobContext } from './context.js';
 import { withBlocks } from './rebuilt.js';
+import { openWeights } from './weights-file.js';
 
 /** Jobs on checkpoint files that run no model. */
 
@@ -62,16 +63,18 @@ export async function inspectJob(path: string, { tensors = false, json = false }
   if (json) console.log(JSON.stringify(found, null, 2));
   else {
     const { file, bytes, model, prune, parts, beside, stacks } = found;
-    console.log(`${file}: ${(bytes / 1e6).toFixed(1)} MB, ${found.tensors} tensors, ${(found.parameters / 1e6).toFixed(2)} M values (${Object.entries(found.types).map(([type, n]) => `${type} ${(n / 1e6).toFixed(2)} M`).join(', ')})`);
-    if (Object.keys(parts).length > 0) console.log(`parts: ${Object.entries(parts).map(([name, n]) => `${name} (${n})`).join(', ')}`);
+    // names are what the file's writer wanted them to be
+    const list = (names: readonly string[]): string => printable(names.join(', '));
+    console.log(`${printable(file)}: ${(bytes / 1e6).toFixed(1)} MB, ${found.tensors} tensors, ${(found.parameters / 1e6).toFixed(2)} M values (${Object.entries(found.types).map(([type, n]) => `${type} ${(n / 1e6).toFixed(2)} M`).join(', ')})`);
+    if (Object.keys(parts).length > 0) console.log(`parts: ${list(Object.entries(parts).map(([name, n]) => `${name} (${n})`))}`);
     if (model !== undefined) console.log(`model: ${model.summary}${model.presets.length > 0 ? `; the shape of ${model.presets.join(' or ')}` : ''}`);
     if (prune !== undefined) console.log(describeRecord(prune));
-    if (model === undefined && stacks.length > 0) console.log(`stacks: ${stacks.map(({ name, blocks, parameters }) => `${name} (${blocks} blocks, ${(parameters / 1e6).toFixed(2)} M values)`).join(', ')}`);
-    if (beside.length > 0) console.log(`beside the tensors: ${beside.join(', ')}`);
+    if (model === undefined && stacks.length > 0) console.log(`stacks: ${list(stacks.map(({ name, blocks, parameters }) => `${name} (${blocks} blocks, ${(parameters / 1e6).toFixed(2)} M values)`))}`);
+    if (beside.length > 0) console.log(`beside the tensors: ${list(beside)}`);
   }
   if (!tensors) return;
   await using checkpoint = await openCheckpoint(path);
-  for (const [name, { dtype, shape }] of checkpoint.tensors) console.log(`${name} ${dtype} [${shape.join(', ')}]`);
+  for (const [name, { dtype, shape }] of checkpoint.tensors) console.log(`${printable(name)} ${dtype} [${shape.join(', ')}]`);
 }
 
 /** Options of `tinyfusion convert`. */
@@ -86,10 +89,9 @@ export interface ConvertJob {
 /** Writes a checkpoint in another format or type, tensor by tensor. */
 export async function convertJob(from: string, to: string, { dtype, weights, whole = false, names }: ConvertJob, context: JobContext): Promise<void> {
   if (whole && weights !== undefined) throw new ArgumentError('--weights', weights, 'nothing where --whole keeps all');
-  await using checkpoint = await openCheckpoint(from);
+  await using checkpoint = await openWeights(from, context);
   const own = whole ? checkpoint : weightsOf(checkpoint, weights);
   const chosen = names === undefined ? own : renamed(own, names);
-  await mkdir(dirname(to), { recursive: true });
   await writeCheckpoint(to, dtype === undefined ? chosen : withDtype(chosen, dtype), context);
   console.log(`wrote ${to}`);
 }
@@ -114,7 +116,7 @@ export interface PruneFileJob {
 export async function pruneFileJob(job: PruneFileJob, context: JobContext): Promise<void> {
   if (job.method !== undefined && job.method !== 'oracle') throw new ArgumentError('--method', job.method, 'oracle, or --keep: other choices have to run the model');
   if ((job.keep === undefined) === (job.method === undefined)) throw new ArgumentError('one of --keep and --method', job.keep === undefined ? 'none' : 'both', 'exactly one');
-  await using checkpoint = await openCheckpoint(job.ckpt);
+  await using checkpoint = await openWeights(job.ckpt, context);
   const weights = weightsOf(checkpoint, job.weights);
   const cuts = cutsOf(job, weights);
   const from = readPruneRecord(checkpoint.metadata);
@@ -138,7 +140,6 @@ export async function pruneFileJob(job: PruneFileJob, context: JobContext): Prom
   const pruned = pruneStacks(weights, Object.fromEntries(cuts.map((cut) => [cut.stack, cut.kept])));
   if (pruned.tensors.size === weights.tensors.size) throw new CheckpointError(`${job.ckpt}: all ${start} blocks of ${record.stack} would stay`);
   const config = job.config === undefined ? undefined : cuts.reduce((value, cut) => prunedConfig(value, cut.stack, cut.kept), await readConfig(job.config));
-  await mkdir(dirname(job.out), { recursive: true });
   await writeCheckpoint(job.out, pruned, { ...context, metadata: [...[...withBlocks(checkpoint.metadata, Object.fromEntries(cuts.map((cut) => [cut.stack, cut.kept])))].filter(([key]) => key !== PRUNE_RECORD_KEY), pruneMetadata(record)] });
   if (config !== undefined) await writeFileAtomic(join(dirname(job.out), 'config.json'), JSON.stringify(config, null, 2));
   for (const cut of cuts) console.log(`kept ${cut.kept.join(',')} of ${cut.depth} blocks of ${cut.stack}`);

@@ -5,8 +5,6 @@ import type { OnnxPart } from '@tinyfusion/onnx';
 import { writeOnnx } from '@tinyfusion/onnx/node';
 import { PRUNE_RECORD_KEY } from '@tinyfusion/pruning';
 import { type StateDict, weightsOf } from '@tinyfusion/weights';
-import { mkdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import type { JobContext } from './context.js';
 import { rebuilt } from './rebuilt.js';
 import { openWeights } from './weights-file.js';
@@ -27,7 +25,6 @@ export async function onnxJob(from: string, to: string, { model: name, part, dty
   const state = weightsOf(whole, weights);
   const model = await modelOf(whole, state, name);
   const record = checkpoint.metadata.get(PRUNE_RECORD_KEY);
-  await mkdir(dirname(to), { recursive: true });
   const paths = await writeOnnx(to, model, { ...(part === undefined ? {} : { part }), ...(dtype === undefined ? {} : { dtype }), ...(record === undefined ? {} : { metadata: [[PRUNE_RECORD_KEY, record]] }) });
   model.dispose();
   console.log(`wrote ${paths.join(' and ')}`);

@@ -1,7 +1,7 @@
 import { ArgumentError } from '@tinyfusion/core';
 import { FeatureStatistics, type SavedStatistics, readStatistics, statisticsTensors } from '@tinyfusion/eval';
 import { writeNpz, writeTorchArrays } from '@tinyfusion/weights';
-import { openCheckpoint } from '@tinyfusion/weights/node';
+import { checkWritable, openCheckpoint } from '@tinyfusion/weights/node';
 import { basename } from 'node:path';
 import { setFeatures, setNetwork } from '../set-features.js';
 import { type JobContext, write } from './context.js';
@@ -21,11 +21,12 @@ export interface StatsJob {
 
 /** Statistics of a set of images, or of several that belong together, to measure samples against. */
 export async function statsJob(paths: readonly string[], { layout, batch, skipBroken, out, ...job }: StatsJob, context: JobContext): Promise<void> {
+  const ending = layout === 'torch-fidelity' ? '.pt' : '.npz';
+  if (!out.endsWith(ending)) throw new ArgumentError('--out', out, `a name that ends in ${ending}, as ${layout}'s files`);
+  await checkWritable(out);
   const { network, dispose } = await openNetwork(job, context);
   const net = setNetwork(network);
   if (layout === 'adm' && net.spatialDimension === 0) throw new ArgumentError('--layout', layout, `pytorch-fid or torch-fidelity: ${net.name} has no spatial features`);
-  const ending = layout === 'torch-fidelity' ? '.pt' : '.npz';
-  if (!out.endsWith(ending)) throw new ArgumentError('--out', out, `a name that ends in ${ending}, as ${layout}'s files`);
   const pooled = new FeatureStatistics(net.dimension);
   const spatial = net.spatialDimension === 0 ? undefined : new FeatureStatistics(net.spatialDimension);
   const warnings: string[] = [];
