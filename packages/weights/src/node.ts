@@ -89,13 +89,13 @@ export function nodeCache(folder?: string): FileCache {
 /** A safetensors file, read whole. @throws CheckpointError where it is none, or damaged */
 export async function loadSafetensors(path: string): Promise<StateDict> {
   await using source = await fileSource(path);
-  return inMemory(await readSafetensors(source));
+  return await inMemory(await readSafetensors(source)); // before the file is closed
 }
 
 /** A checkpoint of any format, read whole. Throws as {@link openCheckpoint} does. */
 export async function loadCheckpoint(path: string): Promise<StateDict> {
   await using checkpoint = await openCheckpoint(path);
-  return inMemory(checkpoint);
+  return await inMemory(checkpoint); // before it is closed
 }
 
 async function inMemory({ tensors, metadata }: StateDict): Promise<StateDict> {

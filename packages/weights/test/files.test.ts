@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CheckpointError, createRng } from '@tinyfusion/core';
 import { afterEach, describe, expect, it } from 'vitest';
-import { checkWritable, makeFolder, openCheckpoint, writeCheckpoint, writeFileAtomic } from '../src/node.js';
+import { checkWritable, loadCheckpoint, loadSafetensors, makeFolder, openCheckpoint, writeCheckpoint, writeFileAtomic } from '../src/node.js';
 import { readCheckpoint, stateDictHash, stateDictOf, toFloat32, urlSource, weightsOf, withDtype, writableTensor, writeSafetensors } from '../src/index.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'weights-'));
@@ -28,6 +28,8 @@ describe('writeCheckpoint', () => {
       expect(await stateDictHash(back)).toBe(await stateDictHash(state));
       await writeCheckpoint(at(`half-${name}`), withDtype(back, 'F16'));
     }
+    const whole = await (name.endsWith('.safetensors') ? loadSafetensors : loadCheckpoint)(at(name)); // the file is closed
+    expect(await stateDictHash(whole)).toBe(await stateDictHash(state));
     await using half = await openCheckpoint(at(`half-${name}`));
     expect(half.tensors.get('c')!.dtype).toBe('F16');
     const [got, wanted] = [await toFloat32(half.tensors.get('c')!), await toFloat32(state.tensors.get('c')!)];
