@@ -132,6 +132,23 @@ describe('jobs', () => {
     expect((await parseSafetensors(new Uint8Array(await import('node:fs').then((fs) => fs.readFileSync(file('recovered.safetensors')))))).metadata.has('tinyfusion.prune')).toBe(true);
     expect(readdirSync(folder).filter((f) => f.endsWith('.part'))).toEqual([]);
   }, 120_000);
+
+  it('cuts, recovers and cuts again in any format, each with the records of those before it', async () => {
+    const small = ['--steps', '2', '--batch', '4', '--images', '64'];
+    expect((await run('prune', '--keep', '0,1,3,5,8,11', '--out', 'half.pt')).code).toBe(0);
+    expect((await run('distill', '--student', 'half.pt', ...small, '--alpha', '0', '--beta', '0', '--out', 'half-tuned.npz')).code).toBe(0);
+    expect((await run('prune', '--model', 'half-tuned.npz', '--method', 'uniform', '--count', '3', '--out', 'quarter.npz')).code).toBe(0);
+    const recovered = await run('distill', '--student', 'quarter.npz', '--teacher', 'half-tuned.npz', ...small, '--sigmas', 'auto', '--map', '0:1,2:5', '--decay', 'cosine', '--out', 'quarter.pt');
+    expect([recovered.code, recovered.stdout]).toEqual([0, expect.stringMatching(/mask: [\d.]+ σ; block \d+ has \d+ % of its squared deviation/)]);
+    expect((await run('inspect', 'quarter.pt')).stdout).toMatch(/3 of 6 blocks of blocks .* cut from half-tuned\.npz .* chosen by uniform.*6 of 12 blocks/s);
+    expect((await run('sample', '--model', 'quarter.pt', '--classes', '1', '--steps', '1', '--out', 'quarter.png')).code).toBe(0);
+    const grandparent = await run('distill', '--student', 'quarter.npz', ...small);
+    expect(complaint(grandparent.stderr)).toEqual([expect.stringMatching(/from which that one was cut in turn.* With --any-teacher/)]);
+    for (const [option, value, message] of [['--alpha', '2', /a share from 0/], ['--map', '0:1,1:30', /ascending pairs/], ['--guard', '1', /more than 1, or 0/], ['--out', 'x.bin', /ends in \.safetensors, \.pt or \.npz/]] as const) {
+      const refused = await run('distill', '--student', 'half.pt', ...small, option, value);
+      expect([refused.code, complaint(refused.stderr)]).toEqual([1, [expect.stringMatching(message)]]);
+    }
+  }, 300_000);
 });
 
 describe('files', () => {

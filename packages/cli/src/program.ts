@@ -20,6 +20,8 @@ const number = (text: string): number => {
   return value;
 };
 
+const sigmas = (text: string): number | 'auto' => (text === 'auto' ? text : number(text));
+
 const layers = (text: string): number[] => {
   const list = text.split(',').map(Number);
   if (list.some((l) => !Number.isInteger(l))) throw new InvalidArgumentError('expected layer numbers, e.g. 0,2,4.');
@@ -107,8 +109,12 @@ export function program(): Command {
     .option('--steps <n>', 'steps', count, 1000)
     .option('--batch <n>', 'samples a step', count, 64)
     .option('--lr <x>', 'first learning rate', number, 1e-3)
-    .option('--sigmas <k>', 'mask activations from k standard deviations on (0: no mask)', number, 2)
-    .option('--beta <x>', 'first weight of the feature loss (0: none)', number, 0.01)
+    .option('--alpha <x>', 'weight of the teacher’s output against the truth, 0 to 1 (with --beta 0, 0 is fine-tuning alone)', number, 0.9)
+    .option('--sigmas <k>', 'mask activations from k standard deviations on (0: no mask; auto: proposed by the teacher’s activations)', sigmas, 2)
+    .option('--beta <x>', 'first weight of the feature loss (0: output distillation alone)', number, 0.01)
+    .addOption(new Option('--decay <how>', 'how the feature loss fades').choices(['linear', 'cosine', 'constant']).default('linear'))
+    .option('--map <pairs>', 'which layer follows which: even, choice, or student:teacher pairs, e.g. 0:1,1:3 (default: by the student’s record, else even)')
+    .option('--guard <x>', 'end where a layer’s feature loss is this many times what it usually is (0: never)', number, 20)
     .addOption(new Option('--mask <whose>', 'whose massive activations are masked: each side’s own, or either’s on both').choices(['official', 'intersection']).default('official'))
     .option('--images <n>', 'embedded training images to use', count, 10_000)
     .option('--seed <n>', 'random seed', seed, 0)

@@ -5,7 +5,7 @@ import { loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher, typ
 import { AutoencoderKL, type LoadOptions, loadAutoencoderKL, loadModel as loadStored } from '@tinyfusion/models';
 import { type PruneRecord, readPruneRecord } from '@tinyfusion/pruning';
 import type { StateDict } from '@tinyfusion/weights';
-import { loadSafetensors, writeFileAtomic } from '@tinyfusion/weights/node';
+import { loadCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
 import { mkdir } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { encodeDataset, type LatentDataset } from '../latents.js';
@@ -33,13 +33,13 @@ export interface Loaded {
 const families: readonly string[] = ['DiT', 'SiT', 'MAR'] satisfies TeacherFamily[];
 
 /**
- * A model from a file, or an embedded teacher.
+ * A model from a file of ours in any format, or an embedded teacher.
  * @param path `'DiT'`, `'SiT'` and `'MAR'` are the embedded ones. Default `'DiT'`
  * @throws CheckpointError where the file is none of these families'
  */
 export async function loadModel(path = 'DiT', options: LoadOptions = {}): Promise<Loaded> {
   const family = families.includes(path) ? (path as TeacherFamily) : undefined;
-  const state = family === undefined ? rebuilt(await loadSafetensors(path)) : await loadTeacher(family);
+  const state = family === undefined ? rebuilt(await loadCheckpoint(path)) : await loadTeacher(family);
   const model = await loadStored(state, options);
   if (model instanceof AutoencoderKL) throw new CheckpointError(`${path} holds an autoencoder, expected a DiT, SiT or MAR`);
   return { state, model, name: family === undefined ? basename(path) : family === 'DiT' ? 'fashion-mnist teacher' : `fashion-mnist ${family} teacher`, record: readPruneRecord(state.metadata) };

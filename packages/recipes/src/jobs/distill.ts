@@ -1,12 +1,16 @@
-import { ArgumentError } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions } from '@tinyfusion/core';
+import { type FeatureDecay, type LayerPair, evenLayerMap, layerMapOfChoice, layerMapOfGroups, proposeThreshold } from '@tinyfusion/distill';
 import { saveModel } from '@tinyfusion/models';
-import { belongTogether, pruneMetadata } from '@tinyfusion/pruning';
+import { type PruneRecord, belongTogether, pruneMetadata } from '@tinyfusion/pruning';
 import { stateDictHash } from '@tinyfusion/weights';
+import { activationLayers } from '../activation-layers.js';
 import { distill } from '../distill.js';
+import type { LatentDataset } from '../latents.js';
 import type { Prunable } from '../objective.js';
 import { RunFolder } from '../runs/run-folder.js';
 import { depthOf } from '../stacks.js';
 import { embeddedLatents, type JobContext, leads, loadModel, write } from './context.js';
+import { checkModelPath, writeModel } from './model-file.js';
 
 /** Options of `tinyfusion distill`. */
 export interface DistillJob {
@@ -17,9 +21,17 @@ export interface DistillJob {
   steps: number;
   batch: number;
   lr: number;
-  sigmas: number;
+  /** Weight of the teacher's output against the truth, 0 to 1. */
+  alpha: number;
+  /** k of the mask, 0 for none; `'auto'`: proposed by the teacher's own activations. */
+  sigmas: number | 'auto';
   beta: number;
+  decay: FeatureDecay;
   mask: 'official' | 'intersection';
+  /** Which layer follows which: `'even'`, `'choice'`, or pairs, `'0:1,1:3'`. Default: what the student's record says, else `'even'`. */
+  map?: string;
+  /** How many times its usual value a layer's feature loss may be, 0 for no guard. */
+  guard: number;
   images: number;
   seed: number;
   /** Folder that the run is kept in. Default: it is not kept. */
@@ -30,21 +42,52 @@ export interface DistillJob {
 
 /** Recovers a shallow model and writes it with its record and curve. */
 export async function distillJob(job: DistillJob, context: JobContext): Promise<void> {
+  checkModelPath('--out', job.out);
+  const { steps, batch, lr, alpha, beta, decay, mask, guard, images, seed } = job;
+  if (!(alpha >= 0 && alpha <= 1)) throw new ArgumentError('--alpha', alpha, 'a share from 0, the truth alone, to 1, the teacher alone');
+  if (!(beta >= 0)) throw new ArgumentError('--beta', beta, '0 or more');
+  if (!(guard === 0 || guard > 1)) throw new ArgumentError('--guard', guard, 'more than 1, or 0 for no guard');
   const [student, teacher] = [await loadModel(job.student), await loadModel(job.teacher)];
   const hash = await stateDictHash(teacher.state);
   const belonging = student.record === undefined ? undefined : belongTogether(student.record, hash);
   if (belonging?.ok === false && job.anyTeacher !== true) throw new ArgumentError('--teacher', teacher.name, `the model that ${student.name} was cut from: ${belonging.reason}. With --any-teacher this one is taken`);
   if (student.model.constructor !== teacher.model.constructor) throw new ArgumentError('distill: student', student.model.constructor.name, `a ${teacher.model.constructor.name} as its teacher`);
-  const [own, whole] = [depthOf(student.model), depthOf(teacher.model)];
-  if (own > whole && student.record?.layerMap === undefined) throw new ArgumentError('distill: student', `${own} layers`, `at most the teacher's ${whole}`);
-  const { steps, batch, lr, sigmas, beta, mask, images, seed } = job;
-  await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'distill', student: await stateDictHash(student.state), teacher: hash, steps, batch, lr, sigmas, beta, mask, images, seed }, { command: context.command, every: job.saveEvery });
+  const layerMap = mapOf(job.map, depthOf(teacher.model), depthOf(student.model), belonging?.ok === false ? undefined : student.record);
+  await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'distill', student: await stateDictHash(student.state), teacher: hash, steps, batch, lr, alpha, sigmas: job.sigmas, beta, decay, mask, map: layerMap.flat(), guard, images, seed }, { command: context.command, every: job.saveEvery });
   const latents = await embeddedLatents(images, context);
+  const sigmas = job.sigmas === 'auto' && beta > 0 ? await proposed(teacher.model, latents, context) : Number(job.sigmas);
   const metadata: [string, string][] = student.record === undefined ? [] : [pruneMetadata(student.record)];
   metadata.push(['tinyfusion.recovery', JSON.stringify({ command: context.command, seed: job.seed, steps: job.steps, teacher: { name: teacher.name, sha256: hash } })]);
-  const store = (model: Prunable): Promise<Uint8Array> => saveModel(model, { metadata });
-  const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, lr, sigmas: sigmas === 0 ? Infinity : sigmas, beta, mode: mask, seed, ...(student.record?.layerMap === undefined || belonging?.ok === false ? {} : { layerMap: student.record.layerMap }), ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse' })), collective: context.collective });
+  const store = (model: Prunable): Promise<Uint8Array<ArrayBuffer>> => saveModel(model, { metadata });
+  const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, lr, alpha, sigmas: sigmas > 0 ? sigmas : Infinity, beta, decay, mode: mask, layerMap, guard: guard === 0 ? Infinity : guard, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse' })), collective: context.collective });
   if (!leads(context)) return;
-  await write(job.out, await store(student.model));
+  await writeModel(job.out, await store(student.model));
   await write(`${job.out}.curve.json`, JSON.stringify(curves));
+}
+
+/** Which layer of the student follows which of the teacher's. @throws ArgumentError where they do not fit the models */
+function mapOf(text: string | undefined, depth: number, count: number, record: PruneRecord | undefined): readonly LayerPair[] {
+  if (text === undefined) {
+    if (record?.layerMap !== undefined) return record.layerMap;
+    if (record?.groups !== undefined) return layerMapOfGroups(record.groups.map(([kept, size]) => ({ kept, size })));
+  }
+  if (text === undefined || text === 'even') {
+    if (count > depth) throw new ArgumentError('distill: student', `${count} layers`, `at most the teacher's ${depth}`);
+    return evenLayerMap(depth, count);
+  }
+  if (text === 'choice') {
+    if (record?.kept.length !== count) throw new ArgumentError('--map', text, 'even, or pairs such as 0:1,1:3: the student has no record of whole layers cut from this teacher');
+    return layerMapOfChoice(record.kept, depth);
+  }
+  const pairs = text.split(',').map((pair) => /^\s*(\d+)\s*:\s*(\d+)\s*$/.exec(pair)?.slice(1).map(Number) as [number, number] | undefined);
+  const fits = (pair: (typeof pairs)[number], i: number): boolean => pair !== undefined && pair[0] < count && pair[1] < depth && (i === 0 || pair[0] > (pairs[i - 1]?.[0] ?? -1));
+  if (!pairs.every(fits)) throw new ArgumentError('--map', text, `even, choice, or ascending pairs of a student's layer (0 to ${count - 1}) and a teacher's (0 to ${depth - 1}), e.g. 0:1,1:3`);
+  return pairs as LayerPair[];
+}
+
+/** The threshold that the teacher's activations ask for, with its reason on the terminal. */
+async function proposed(teacher: Prunable, data: LatentDataset, { signal, onProgress }: LongTaskOptions): Promise<number> {
+  const { sigmas, why } = proposeThreshold(await activationLayers(teacher, data, { signal, onProgress }));
+  console.log(`mask: ${sigmas === Infinity ? 'none' : `${sigmas} σ`}; ${why}`);
+  return sigmas;
 }

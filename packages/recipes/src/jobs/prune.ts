@@ -7,9 +7,10 @@ import type { Prunable } from '../objective.js';
 import { chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, fitReplacements } from '../prune.js';
 import { type FinerCut, finerRecord, shallowCopy } from '../shallow-copy.js';
 import { depthOf, stacksOf } from '../stacks.js';
-import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
+import { embeddedLatents, type JobContext, loadModel } from './context.js';
 import { readDecision } from './decision.js';
 import { parseKeep, pruneFileJob } from './files.js';
+import { checkModelPath, writeModel } from './model-file.js';
 
 /** Options of `tinyfusion prune`. */
 export interface PruneJob {
@@ -34,6 +35,7 @@ export interface PruneJob {
 export async function pruneJob(job: PruneJob, context: JobContext): Promise<void> {
   if (job.ckpt !== undefined && job.replace !== undefined) throw new ArgumentError('--replace', job.replace, 'to be left out with --ckpt: linear layers are fitted to what a model computes');
   if (job.ckpt !== undefined) return pruneFileJob({ ...job, ckpt: job.ckpt }, context);
+  checkModelPath('--out', job.out);
   const given = (['masks', 'keep', 'method'] as const).filter((name) => job[name] !== undefined).map((name) => `--${name}`);
   if (given.length !== 1) throw new ArgumentError('one of --masks, --keep and --method', given, 'exactly one');
   const { model, state, name, record: from } = await loadModel(job.model);
@@ -52,7 +54,7 @@ export async function pruneJob(job: PruneJob, context: JobContext): Promise<void
   if (job.replace !== undefined) finer = { ...finer, replacements: await linearLayers(model, choice.kept, job.seed, context) };
   const student = await shallowCopy(model, choice.kept, finer);
   const record: PruneRecord = { version: 1, stack: stacksOf(model).map((stack) => stack.name).join(','), depth, teacher, seed: job.seed, command: context.command, ...choice, ...(finer === undefined ? {} : finerRecord(choice.kept, finer)), ...(from === undefined ? {} : { from }) };
-  await write(job.out, await saveModel(student, { metadata: [pruneMetadata(record)] }));
+  await writeModel(job.out, await saveModel(student, { metadata: [pruneMetadata(record)] }));
   const runs = finer?.replacements?.length ?? 0;
   console.log(`kept ${choice.kept.join(',')} of ${depth} layers${runs > 0 ? `, linear layers in the place of ${runs} runs` : ''}: ${(student.parameterCount() / 1e6).toFixed(2)} M of ${(model.parameterCount() / 1e6).toFixed(2)} M parameters`);
 }

@@ -1,10 +1,6 @@
-import { createRng } from '@tinyfusion/core';
-import { ActivationStatistics, type LayerActivations, proposeThreshold } from '@tinyfusion/distill';
-import type { DiT } from '@tinyfusion/models';
+import { proposeThreshold } from '@tinyfusion/distill';
 import { oracle } from '@tinyfusion/pruning';
-import * as tf from '@tensorflow/tfjs-core';
-import type { LatentDataset } from '../latents.js';
-import { objectiveOf } from '../objective.js';
+import { activationLayers } from '../activation-layers.js';
 import { shallowCopy } from '../shallow-copy.js';
 import { lineChart } from '../report/svg.js';
 import type { Study } from './study.js';
@@ -23,7 +19,7 @@ export const activations: Study = {
   async run(bench, rows) {
     const student = await shallowCopy(bench.teacher, oracle(bench.depth, bench.depth / 2));
     for (const [model, which] of [[bench.teacher, 'teacher'], [student, 'half, before recovery']] as const) {
-      const layers = await layersOf(model, bench.data, bench.sizes.images < 1000 ? 1 : 8);
+      const layers = await activationLayers(model, await bench.data(), { batches: bench.sizes.images < 1000 ? 1 : 8, ...bench.named(`activations of the ${which}`) });
       const proposed = proposeThreshold(layers);
       for (const { layer, sigma, min, max, kurtosis, beyond } of layers) {
         await rows.once({ model: which, layer }, async () => ({ sigma, min, max, kurtosis, beyond2: beyond[4]!, beyond4: beyond[8]!, proposed: `${proposed.sigmas} σ`, beyond }));
@@ -42,17 +38,3 @@ export const activations: Study = {
       ]),
     ),
 };
-
-async function layersOf(model: DiT, data: LatentDataset, batches: number): Promise<LayerActivations[]> {
-  const statistics = new ActivationStatistics();
-  const rng = createRng(0);
-  const drawn = data.batches(32, rng.split('data'));
-  const objective = objectiveOf(model);
-  for (let i = 0; i < batches; i++) {
-    const batch = drawn.next();
-    tf.tidy(() => void objective.draw(model, batch, rng).forward(model, { hook: statistics.hook }));
-    tf.dispose([batch.latents, batch.labels]);
-    await statistics.endBatch();
-  }
-  return statistics.layers();
-}

@@ -42,7 +42,7 @@ type Choose = (bench: Workbench<Prunable>, seed: number) => Promise<number[]>;
 const measured =
   (by: typeof chooseByBlockInfluence | typeof chooseByBlockError | typeof chooseBySensitivity | typeof chooseByTaylor | typeof chooseByCka): Choose =>
   async ({ teacher, data, depth, context }, seed) =>
-    (await by(teacher, data, { count: depth / 2, seed, ...context })).kept;
+    (await by(teacher, await data(), { count: depth / 2, seed, ...context })).kept;
 
 /** The mask at a rank of the calibration losses, from 0, the least, to 1. */
 const byLoss =
@@ -53,7 +53,7 @@ const byLoss =
   };
 
 const choices: Readonly<Record<string, Choose>> = {
-  learned: async ({ teacher, data, sizes, named }, seed) => (await learnMasks(teacher, data, { groups: '1:2', steps: sizes.maskSteps, lr: 1e-3, gateLr: 1e-3, seed, ...named(`learn masks, seed ${seed}`) })).decision.kept,
+  learned: async ({ teacher, data, sizes, named }, seed) => (await learnMasks(teacher, await data(), { groups: '1:2', steps: sizes.maskSteps, lr: 1e-3, gateLr: 1e-3, seed, ...named(`learn masks, seed ${seed}`) })).decision.kept,
   ShortGPT: measured(chooseByBlockInfluence),
   'Flux-Lite': measured(chooseByBlockError),
   sensitivity: measured(chooseBySensitivity),

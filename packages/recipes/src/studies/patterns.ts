@@ -14,14 +14,14 @@ export const patterns: Study = {
   by: 'pattern',
   columns: [['pattern', 'groups, update'], ['seed', 'seeds'], ['kept', 'kept'], ['confidence', 'confidence', 2], ['calibrationLoss', 'loss after the cut'], ['fid', 'FID ↓', 2], ['inceptionScore', 'IS ↑', 2], ['precision', 'precision ↑'], ['recall', 'recall ↑']],
   async run(bench, rows) {
-    const { depth, data, sizes } = bench;
+    const { depth, sizes } = bench;
     for (const seed of sizes.seeds) {
       for (const groups of ['1:2', '2:4', `${depth / 2}:${depth}`]) {
         for (const update of ['lora', 'full', 'frozen'] as const) {
           await rows.once({ pattern: `${groups}, ${update}`, seed }, async () => {
             // full updates change the model: a copy learns
             const learner = await bench.recovered(Array.from({ length: depth }, (_, i) => i), seed, 'copy', { steps: 0 });
-            const { decision } = await learnMasks(learner, data, { groups, update, steps: sizes.maskSteps, lr: update === 'full' ? 2e-4 : 1e-3, gateLr: 1e-3, seed, ...bench.named(`learn ${groups}, ${update}, seed ${seed}`) });
+            const { decision } = await learnMasks(learner, await bench.data(), { groups, update, steps: sizes.maskSteps, lr: update === 'full' ? 2e-4 : 1e-3, gateLr: 1e-3, seed, ...bench.named(`learn ${groups}, ${update}, seed ${seed}`) });
             learner.dispose();
             const student = await bench.recovered(decision.kept, seed, `recover ${groups}, ${update}, seed ${seed}`);
             const measures = await bench.measure(student, seed, `measure ${groups}, ${update}, seed ${seed}`);

@@ -42,7 +42,8 @@ export interface Workbench<M extends Prunable = DiT> {
   readonly teacher: M;
   readonly depth: number;
   readonly sha256: string;
-  readonly data: LatentDataset;
+  /** Encoded when it is first asked for. */
+  data(): Promise<LatentDataset>;
   readonly sizes: StudySizes;
   readonly context: LongTaskOptions;
   /** Progress under a name of its own. */
@@ -68,14 +69,15 @@ export async function openWorkbench(sizes: StudySizes, context: LongTaskOptions,
   const teacher = (await loadModel(state)) as Prunable;
   const vae: AutoencoderKL = await loadAutoencoderKL(await loadAutoencoder());
   const network: FeatureNetwork = classifierFeatures(await loadConvClassifier(await loadFeatureNetwork()), 'the Fashion-MNIST classifier');
-  const data = await encodeDataset(firstImages(await loadFashionMnist('train'), sizes.images), vae, context);
+  let encoded: Promise<LatentDataset> | undefined;
+  const data = () => (encoded ??= loadFashionMnist('train').then((images) => encodeDataset(firstImages(images, sizes.images), vae, context)));
   let real: ExtractedFeatures | undefined;
   const depth = depthOf(teacher);
   const named = (task: string): LongTaskOptions => ({ signal: context.signal, onProgress: (event) => context.onProgress?.({ ...event, task }) });
   const loss: Workbench<Prunable>['loss'] = async (model, hook, batches = 8) => {
     const rng = createRng(0).split('calibration');
     const diffusion = new GaussianDiffusion();
-    const drawn = data.batches(64, rng.split('data'));
+    const drawn = (await data()).batches(64, rng.split('data'));
     let total = 0;
     for (let i = 0; i < batches; i++) {
       const mean = tf.tidy(() => {
@@ -117,7 +119,7 @@ export async function openWorkbench(sizes: StudySizes, context: LongTaskOptions,
     recovered: async (kept, seed, task, { teacher: master = teacher, source = teacher, ...options } = {}) => {
       const student = await shallowCopy(source, kept);
       try {
-        await distill(student, master, data, { steps: sizes.recoverySteps, lr: recoveryLr, seed, ...options, ...named(task) });
+        await distill(student, master, await data(), { steps: sizes.recoverySteps, lr: recoveryLr, seed, ...options, ...named(task) });
         return student;
       } catch (error) {
         student.dispose();
