@@ -29,7 +29,9 @@ export function softChoice(group: AnyGroup, perturbed: tf.Tensor2D, tau: number)
 
 /** The choice with the highest values, `[N, gates]` of 0 and 1; the first where there are several. */
 export function hardChoice(group: AnyGroup, values: tf.Tensor2D): tf.Tensor2D {
-  return group.relaxed === true ? topKHot(values, group.kept) : tf.tidy(() => tf.cast(tf.oneHot(tf.argMax(values, 1) as tf.Tensor1D, values.shape[1]), 'float32') as tf.Tensor2D);
+  if (group.relaxed === true) return topKHot(values, group.kept);
+  if (values.shape[1] === 1) return tf.onesLike(values); // a group that keeps all: tfjs has no one-hot of depth 1
+  return tf.tidy(() => tf.cast(tf.oneHot(tf.argMax(values, 1) as tf.Tensor1D, values.shape[1]), 'float32') as tf.Tensor2D);
 }
 
 /** Choices `[N, gates]` → masks `[N]`, one a layer. */

@@ -64,6 +64,13 @@ describe('sampled masks', () => {
     }
   });
 
+  it('are all of a group that keeps all, whose one gate has no gradient', async () => {
+    const gates = new LayerGates([[3, 3], [1, 2]], 5);
+    const { value, grads } = tf.variableGrads(() => tf.sum(tf.concat(gates.sample(4, { tau: 1, scaling: 10, rng: createRng(3) }).masks.slice(0, 3))) as tf.Scalar, gates.parameters());
+    expect([...(await value.data()), ...(await grads[gates.gates[0]!.name]!.data())]).toEqual([12, 0]);
+    expect((await gates.decide(10)).kept.slice(0, 3)).toEqual([0, 1, 2]);
+  });
+
   it('need a positive temperature and a source of noise', () => {
     const gates = new LayerGates('1:2', 2);
     expect(() => gates.sample(1, { tau: 0, scaling: 1, rng: createRng(0) })).toThrow(/tau is 0/);
