@@ -3,6 +3,7 @@ import { type FeatureNetwork, Inception, dinov2Features, loadDinoV2, openIncepti
 import { loadAutoencoder, loadFashionMnist } from '@tinyfusion/fashion-mnist';
 import { loadAutoencoderKL } from '@tinyfusion/models';
 import { stateDictHash, weightsOf } from '@tinyfusion/weights';
+import { checkWritable } from '@tinyfusion/weights/node';
 import { type Metric, evaluateImages } from '../evaluate-images.js';
 import { evaluateModel, referenceFeatures } from '../evaluate.js';
 import { type ImageSource, drawnSource } from '../image-source.js';
@@ -42,6 +43,7 @@ export interface EvaluateJob {
  * statistics (the reference alone); without samples a published model draws them while they are measured.
  */
 export async function evaluateImagesJob(referencePath: string, samplesPath: string | undefined, job: EvaluateJob, context: JobContext): Promise<void> {
+  if (job.json !== undefined) await checkWritable(job.json);
   const network = await openNetwork(job, context);
   const options = { skipBroken: job.skipBroken, signal: context.signal };
   await using reference = await openReference(referencePath, options, context);
@@ -78,6 +80,7 @@ async function drawnSamples(job: EvaluateJob, context: JobContext): Promise<Imag
 
 /** Measures a model against the embedded test images. */
 export async function evaluateJob({ model: path, samples = 2000, steps = 20, cfg = 1.5, seed, json }: EvaluateJob, context: JobContext): Promise<void> {
+  if (json !== undefined) await checkWritable(json);
   const { model, name } = await loadModel(path);
   const [vae, network] = [await loadAutoencoderKL(await loadAutoencoder()), await embeddedNetwork()];
   const real = await referenceFeatures(network, await loadFashionMnist('test'), 10_000, context);

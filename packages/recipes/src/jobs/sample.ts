@@ -50,6 +50,7 @@ export async function sampleJob(job: SampleJob, context: JobContext): Promise<vo
   if (job.model !== undefined && presets.includes(job.model)) throw new ArgumentError('--ckpt', undefined, `the file of ${job.model}'s weights (.pt, .safetensors or .npz)`);
   if (job.solver !== undefined && !isOwnSolver(job.solver)) throw new ArgumentError('--solver', job.solver, 'dpm, ddim or ddpm for this model');
   for (const option of ['rng', 'preview'] as const) if (job[option] !== undefined) throw new ArgumentError(`--${option}`, job[option], 'to be given with --ckpt; this model has noise of its own for each image');
+  await sinkFor(job.out).check();
   const { model } = await loadModel(job.model, { dtype: job.dtype });
   if (job.solver !== undefined && (model instanceof SiT || model instanceof MAR)) throw new ArgumentError('--solver', job.solver, 'to be left out: this model is sampled in one way here');
   if (job.stepCache !== undefined && model instanceof MAR) throw new ArgumentError('--step-cache', job.stepCache, 'to be left out: a MAR has other tokens at every step');
@@ -83,13 +84,14 @@ const shownClasses = [207, 360, 387, 974, 88, 979, 417, 279];
 
 /** Draws with the weights of a reference, as its `sample.py` does. */
 async function sampleReferenceJob(job: SampleJob, path: string, context: JobContext): Promise<void> {
+  // torchvision's save_image: two black pixels between and around images
+  const sink = sinkFor(job.out, { columns: 4, scale: 1, gap: 2, border: 2 });
+  await sink.check();
   const model = await openReferenceModel({ ...job, ckpt: path }, context);
   const preview = job.preview === undefined ? undefined : await Preview.open(job.preview, `${job.out.replace(/\.\w+$/, '')}.preview.png`, context);
   const { numClasses } = model;
   const named = job.classes?.map((text) => labelOf(text, numClasses)) ?? (job.count === undefined ? shownClasses.filter((label) => label < numClasses) : undefined);
   const labels = labelsFor(job, named ?? [], numClasses);
-  // torchvision's save_image: two black pixels between and around images
-  const sink = sinkFor(job.out, { columns: 4, scale: 1, gap: 2, border: 2 });
   try {
     let at = 0;
     const batch = job.batch ?? (job.count === undefined ? labels.length : 32);
@@ -140,7 +142,7 @@ class Preview {
   }
 }
 
-function sinkFor(out: string, grid: Parameters<typeof gridSink>[1]): ImageSink {
+function sinkFor(out: string, grid: Parameters<typeof gridSink>[1] = {}): ImageSink {
   if (out.endsWith('.png')) return gridSink(out, grid);
   if (out.endsWith('.npz')) return npzSink(out);
   if (/\.\w{2,4}$/.test(out)) throw new ArgumentError('--out', out, 'a .png, an .npz, or a folder');
@@ -148,7 +150,7 @@ function sinkFor(out: string, grid: Parameters<typeof gridSink>[1]): ImageSink {
 }
 
 function labelOf(text: string, numClasses: number): number {
-  const label = numClasses === imagenetClasses.length ? imagenetLabel(text) : Number(text);
+  const label = numClasses === imagenetClasses.length ? imagenetLabel(text) : text.trim() === '' ? Number.NaN : Number(text);
   if (!Number.isInteger(label) || label < 0 || label >= numClasses) throw new ArgumentError('labels', Number.isNaN(label) ? text : label, `integers from 0 to ${numClasses - 1}`);
   return label;
 }
