@@ -66,10 +66,12 @@ export function program(): Command {
     .addOption(new Option('--per <what>', 'a mask for each sample, or one a step, whose dropped blocks are not computed').choices(['sample', 'batch']).default('sample'))
     .option('--stop-at <p>', 'end when every group is this sure, 0 to 1, and the decision has stood for a tenth of the steps', number)
     .addOption(new Option('--warm-start <criterion>', 'gates start from its scores').choices(['block-influence', 'block-error', 'sensitivity', 'taylor']))
-    .option('--images <n>', 'embedded training images to use', count, 10_000)
+    .option('--data <path>', 'train on this: a pack (tinyfusion pack), or a folder of IDX files (default: the embedded images)')
+    .option('--images <n>', 'training images to use, where they are encoded here: the embedded, IDX', count, 10_000)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--run <folder>', 'keep the run there: the same command goes on after whatever ended it')
     .option('--save-every <n>', 'with --run: steps between saves', count, 100)
+    .option('--keep-every <n>', 'with --run: saves at multiples of this are kept beside the last three', count)
     .option('--out <file>', 'the decision as JSON', 'masks.json')
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).learnMasksJob(options, context), { shared: true }));
 
@@ -80,10 +82,12 @@ export function program(): Command {
     .option('--batch <n>', 'samples a step; the batch that is timed, too', count, 64)
     .option('--lr <x>', 'learning rate of the adapters', number, 1e-4)
     .option('--gate-lr <x>', 'learning rate of the gates', number, 1e-3)
-    .option('--images <n>', 'embedded training images to use', count, 10_000)
+    .option('--data <path>', 'train on this: a pack (tinyfusion pack), or a folder of IDX files (default: the embedded images)')
+    .option('--images <n>', 'training images to use, where they are encoded here: the embedded, IDX', count, 10_000)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--run <folder>', 'keep the run there: the same command goes on after whatever ended it')
     .option('--save-every <n>', 'with --run: steps between saves', count, 100)
+    .option('--keep-every <n>', 'with --run: saves at multiples of this are kept beside the last three', count)
     .option('--out <file>', 'the decision as JSON, for prune --masks', 'branches.json')
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).learnBranchesJob(options, context)));
 
@@ -116,10 +120,14 @@ export function program(): Command {
     .option('--map <pairs>', 'which layer follows which: even, choice, or student:teacher pairs, e.g. 0:1,1:3 (default: by the student’s record, else even)')
     .option('--guard <x>', 'end where a layer’s feature loss is this many times what it usually is (0: never)', number, 20)
     .addOption(new Option('--mask <whose>', 'whose massive activations are masked: each side’s own, or either’s on both').choices(['official', 'intersection']).default('official'))
-    .option('--images <n>', 'embedded training images to use', count, 10_000)
+    .option('--data <path>', 'train on this: a pack (tinyfusion pack), or a folder of IDX files (default: the embedded images)')
+    .option('--images <n>', 'training images to use, where they are encoded here: the embedded, IDX', count, 10_000)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--run <folder>', 'keep the run there: the same command goes on after whatever ended it')
     .option('--save-every <n>', 'with --run: steps between saves', count, 100)
+    .option('--keep-every <n>', 'with --run: saves at multiples of this are kept beside the last three', count)
+    .option('--sample-every <n>', 'with --run: steps between pictures of samples, a multiple of --save-every', count)
+    .option('--vae <file>', 'with --sample-every: autoencoder of the pictures, where the latents are not the embedded one’s')
     .option('--out <file>', 'the recovered checkpoint', 'recovered.safetensors')
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).distillJob(options, context), { shared: true }));
 
@@ -215,6 +223,24 @@ export function program(): Command {
     .option('--out <folder>', 'where imagenet<size>_features and imagenet<size>_labels go', 'features')
     .action((folder: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).encodeJob(folder, options, context)));
 
+  job(main, 'pack', 'samples for training in shards, read in any order; the same command goes on with a pack')
+    .argument('<source>', 'images in a folder for each class; IDX files; <name>_features and <name>_labels of .npy files, as encode writes; an .npz with labels; a pack of images')
+    .option('--vae <file>', 'make latents of images: weights of an autoencoder, the name of published ones, or embedded (default: they stay bytes)')
+    .option('--size <n>', 'side of the centre crop of a folder of images (default: 256)', count)
+    .option('--classes <n>', 'number of classes, where the source does not say (default: the largest label and one)', count)
+    .option('--no-flip', 'leave out the flipped view of each image')
+    .option('--batch <n>', 'samples at a time (default: 64; with --vae 4)', count)
+    .option('--seed <n>', 'with --vae: random seed of the draws from its posteriors', seed, 0)
+    .option('--skip-broken', 'leave out files that cannot be decoded, and count them')
+    .option('--out <folder>', 'the pack', 'pack')
+    .action((source: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).packJob(source, options, context)));
+
+  fileJob(main, 'watch', 'a run in a page of this machine while it goes on: loss, gates, decisions, activations, samples')
+    .argument('<run>', 'the folder of --run, or of train --out')
+    .option('--port <n>', 'port on 127.0.0.1 (default: any that is free)', count)
+    .option('--idle <minutes>', 'minutes without anybody looking after which it ends', number, 10)
+    .action((run: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).watchJob(run, options, context)));
+
   job(main, 'study', 'an experiment of the paper on the embedded teacher; without a name, which there are')
     .argument('[name]', 'methods, masks, patterns, recovery, teachers, speed, dynamics, activations, learning-rates')
     .option('--fast', 'a few steps of everything, to see that it works')
@@ -227,10 +253,16 @@ export function program(): Command {
     .action((name: string | undefined, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).studyJob(name, options, context)));
 
   job(main, 'train', 'train the embedded models again: autoencoder, feature network, teacher')
-    .option('--data <folder>', 'folder of IDX files, e.g. that of Debian’s dataset-fashion-mnist (default with --family: the embedded images)')
-    .addOption(new Option('--family <name>', 'train a small teacher of this family alone, on latents of the embedded autoencoder').choices(['DiT', 'SiT', 'MAR']))
+    .option('--data <path>', 'folder of IDX files, e.g. that of Debian’s dataset-fashion-mnist; with --family also a pack (default: the embedded images)')
+    .addOption(new Option('--family <name>', 'train a teacher of this family alone: small, on latents of the embedded autoencoder, or on those of --data').choices(['DiT', 'SiT', 'MAR']))
     .option('--out <folder>', 'where checkpoints go; with --family the run’s folder, which the same command goes on with', 'runs/embedded')
     .option('--save-every <n>', 'with --family: steps between saves', count, 100)
+    .option('--keep-every <n>', 'with --family: saves at multiples of this are kept beside the last three', count)
+    .option('--sample-every <n>', 'with --family: steps between pictures of samples, a multiple of --save-every', count)
+    .option('--vae <file>', 'with --sample-every: autoencoder of the pictures, where the latents are not the embedded one’s')
+    .option('--config <file>', 'with --family: JSON of what differs from the embedded teacher, e.g. {"hiddenSize": 384, "numHeads": 6}')
+    .option('--batch <n>', 'with --family: samples a step', count, 64)
+    .option('--lr <x>', 'with --family: peak learning rate', number, 1e-3)
     .option('--steps <n>', 'steps of the teacher', count, 8500)
     .option('--seed <n>', 'with --family: random seed', seed, 0)
     .option('--fast', 'a few steps of everything, to see that it works')

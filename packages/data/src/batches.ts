@@ -16,6 +16,9 @@ export interface Batches {
   position(): BatchPosition;
 }
 
+/** The order drawn last: a step that is computed in parts goes back to its place many times, and an order takes a while. */
+let lastOrder: { key: string; order: Int32Array; after: RngState } | undefined;
+
 /**
  * Draws batches of `batchSize` out of `count` items.
  * @param from an `Rng`, or a saved position
@@ -23,16 +26,28 @@ export interface Batches {
  */
 export function shuffledBatches(count: number, batchSize: number, from: Rng | BatchPosition): Batches {
   if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > count) throw new ArgumentError('batchSize', batchSize, `an integer from 1 to the ${count} items there are`);
-  const rng = 'epochStart' in from ? restoreRng(from.epochStart) : from;
+  const saved = 'epochStart' in from ? from : undefined;
+  let rng = saved === undefined ? (from as Rng) : restoreRng(saved.epochStart);
   const perEpoch = Math.floor(count / batchSize);
   let epochStart = rng.state();
-  let order = rng.permutation(count);
-  let taken = 'epochStart' in from ? from.taken : 0;
+  let order: Int32Array;
+  const drawOrder = (): void => {
+    epochStart = rng.state();
+    const key = JSON.stringify([count, epochStart]);
+    if (saved !== undefined && lastOrder?.key === key) {
+      ({ order } = lastOrder);
+      rng = restoreRng(lastOrder.after);
+      return;
+    }
+    order = rng.permutation(count);
+    lastOrder = { key, order, after: rng.state() };
+  };
+  drawOrder();
+  let taken = saved?.taken ?? 0;
   return {
     next() {
       if (taken === perEpoch) {
-        epochStart = rng.state();
-        order = rng.permutation(count);
+        drawOrder();
         taken = 0;
       }
       taken += 1;

@@ -9,7 +9,7 @@ import { type ImageDataset, checkDataset } from './image-dataset.js';
 import { readIdx } from './idx.js';
 
 export { Pack, type PackPick } from './packs/pack.js';
-export { packBatches, type PackBatch, type PackBatches, type PackBatchesOptions } from './packs/pack-batches.js';
+export { packBatches, type PackBatch, type PackBatches, type PackBatchesOptions, type PackCache } from './packs/pack-batches.js';
 export { readPackInfo, type PackDescription, type PackInfo, type PackSource } from './packs/pack-info.js';
 export type { PackItem } from './packs/pack-record.js';
 export { PackWriter } from './packs/pack-writer.js';

@@ -11,6 +11,8 @@ export interface Checkpointing<T> {
    * `result`: what the recipe would return now; borrowed. `run`: a safetensors file to resume from
    */
   checkpoint?: { every: number; save: (result: T, step: number, run: Uint8Array<ArrayBuffer>) => Promise<void> } | undefined;
+  /** Called with numbers of each layer, too many for a line of progress: `'layer 0'`, `'keep 3'`. `step`: steps done. */
+  onDetail?: ((step: number, values: Readonly<Record<string, number>>) => void) | undefined;
 }
 
 /**

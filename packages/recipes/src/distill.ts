@@ -1,11 +1,11 @@
 import { type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
 import type { BatchPosition } from '@tinyfusion/data';
 import { type FeatureDecay, FeatureGuard, type FeatureGuardState, type LayerPair, decayingWeight, evenLayerMap, layerFeatureLosses } from '@tinyfusion/distill';
-import { AdamW, Ema, cosine } from '@tinyfusion/train';
+import { AdamW, Ema, cosine, singleCollective } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
-import { type Shared, optimise } from './loop.js';
+import { type Shared, optimise, rowsOfRank } from './loop.js';
 import { type Objective, type Prunable, objectiveOf } from './objective.js';
 import { captureOverStacks, depthOf } from './stacks.js';
 
@@ -56,9 +56,10 @@ export interface RecoveryCurves {
  * @throws TinyFusionError `FEATURE_EXPLOSION` that names the layer whose feature loss explodes
  */
 export async function distill<M extends Prunable>(student: M, teacher: M, data: LatentDataset, options: DistillOptions<M>): Promise<RecoveryCurves> {
-  const { steps, batchSize = 64, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, collective, resume, checkpoint } = options;
+  const { steps, batchSize = 64, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
   const rng = createRng(seed);
-  let batches = data.batches(batchSize, rng.split('data'));
+  const rows = rowsOfRank(collective ?? singleCollective(), batchSize);
+  let batches = data.batches(batchSize, rng.split('data'), rows);
   let draws = rng.split('noise');
   const parameters = student.parameters();
   const optimizer = new AdamW(parameters);
@@ -70,8 +71,7 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
     await optimise(
       (step, report, part) => {
         // one draw for both: a teacher that sees another label teaches something else
-        const whole = objective.draw(student, batches.next(), draws);
-        const draw = part === undefined ? whole : whole.part(part);
+        const draw = objective.draw(student, batches.next(part), draws, part);
         const [own, theirs] = [captureOverStacks(student, pairs.map(([s]) => s)), captureOverStacks(teacher, pairs.map(([, l]) => l))];
         const terms = draw.distillation(draw.forward(student, { hook: own.hook }), draw.forward(teacher, { hook: theirs.hook }), alpha);
         report('mse', tf.mean(terms.mse));
@@ -79,6 +79,7 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
         if (pairs.length === 0) return loss;
         const [mine, wanted] = [own.take(), theirs.take()];
         const layers = tf.stack(layerFeatureLosses(pairs.map(([s]) => mine.get(s)!), pairs.map(([, l]) => wanted.get(l)!), { sigmas, mode }).map((term) => tf.mean(term))) as tf.Tensor1D;
+        report('activation', tf.tidy(() => tf.stack(pairs.map(([s]) => tf.max(tf.abs(mine.get(s)!)))) as tf.Tensor1D));
         tf.dispose([...mine.values(), ...wanted.values()]);
         const feature = tf.mean(layers) as tf.Scalar;
         report('feature', feature);
@@ -94,7 +95,7 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
           save: (): Streams => ({ data: batches.position(), noise: draws.state() }),
           restore: (saved: object) => {
             const { data: position, noise } = saved as Streams;
-            batches = data.batches(batchSize, position);
+            batches = data.batches(batchSize, position, rows);
             draws = restoreRng(noise);
           },
         },
@@ -107,11 +108,13 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
           },
         },
         // thresholds of the feature mask are those of the part then
+        beforeStep: () => batches.ready?.(),
         micro: { batchSize },
         keep: keeping({ resume, checkpoint }, () => student, ema),
         collective,
         signal,
         onProgress,
+        onDetail,
         afterStep: (step, values) => {
           curves.mse.push([step + 1, values['mse']!]);
           curves.loss.push([step + 1, values['loss']!]);

@@ -4,7 +4,7 @@ export { evaluateImages, type EvaluateImagesOptions, type ImageEvaluation, type 
 export { archiveSource, drawnSource, type ImageSource } from './image-source.js';
 export { setFeatures, setNetwork, type SetFeatures, type SetFeaturesOptions, type SetNetwork } from './set-features.js';
 export { cropCentre, imageTensor } from './images.js';
-export { encodeDataset, type LatentBatch, type LatentBatches, type LatentDataset } from './latents.js';
+export { encodeDataset, type LatentBatch, type LatentBatches, type LatentDataset, latentDataset } from './latents.js';
 export { learnBranches, type LearnBranchesOptions, type LearnedBranches } from './learn-branches.js';
 export { learnMasks, type LearnMasksOptions, type LearnedMasks } from './learn-masks.js';
 export type { Checkpointing } from './checkpointing.js';

@@ -4,7 +4,7 @@ import type { AutoencoderKL } from '@tinyfusion/models';
 import { anyRank, broadcastJson, singleCollective } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { imageTensor } from './images.js';
-import { type Shared, breathe } from './loop.js';
+import { type BatchPart, type Shared, breathe } from './loop.js';
 
 /** A batch of latents with their labels; tensors belong to the caller. */
 export interface LatentBatch {
@@ -16,17 +16,20 @@ export interface LatentBatch {
 
 /** Endless batches of latents, and where they stand. */
 export interface LatentBatches {
-  next(): LatentBatch;
+  /** Settles when the next batch can be had at once. Default: it always can. */
+  ready?(): Promise<void>;
+  /** @param part the rows that are wanted; a data set may give all. Default: all */
+  next(part?: BatchPart): LatentBatch;
   position(): BatchPosition;
 }
 
-/** Encoded images with their labels, on the CPU. */
+/** Encoded images with their labels, in memory or on disk. */
 export interface LatentDataset {
   /** `[H, W, C]` of one latent. */
   readonly shape: readonly [number, number, number];
   readonly labels: Int32Array;
-  /** Endless shuffled batches, from a stream or from a saved position. */
-  batches(batchSize: number, from: Rng | BatchPosition): LatentBatches;
+  /** Endless shuffled batches, from a stream or from a saved position. `rows`: those that will be asked for, default all. */
+  batches(batchSize: number, from: Rng | BatchPosition, rows?: BatchPart): LatentBatches;
 }
 
 /** Encodes a data set once: the posteriors' means, scaled to unit variance. Ranks of a collective encode a share each, and all get the whole. */
@@ -54,7 +57,8 @@ export async function encodeDataset(data: ImageDataset, vae: AutoencoderKL, { si
   return latentDataset(values, shape, data.labels);
 }
 
-function latentDataset(values: Float32Array, shape: readonly [number, number, number], labels: Int32Array): LatentDataset {
+/** Latents in memory. @param values `[N, H, W, C]` */
+export function latentDataset(values: Float32Array, shape: readonly [number, number, number], labels: Int32Array): LatentDataset {
   const size = shape[0] * shape[1] * shape[2];
   const pick = (indices: Int32Array): LatentBatch => {
     const out = new Float32Array(indices.length * size);
@@ -66,7 +70,13 @@ function latentDataset(values: Float32Array, shape: readonly [number, number, nu
     labels,
     batches: (batchSize, from) => {
       const indices = shuffledBatches(labels.length, batchSize, from);
-      return { next: () => pick(indices.next()), position: () => indices.position() };
+      return {
+        next: (part) => {
+          const all = indices.next();
+          return pick(part === undefined ? all : all.subarray(part.start, part.start + part.size));
+        },
+        position: () => indices.position(),
+      };
     },
   };
 }

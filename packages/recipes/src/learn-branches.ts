@@ -107,6 +107,7 @@ export async function learnBranches(teacher: DiT, data: LatentDataset, options: 
           save: (): History => ({ losses, costs }),
           restore: (saved: object) => void ({ losses } = saved as History),
         },
+        beforeStep: () => batches.ready?.(),
         keep: keeping({ resume, checkpoint }, decided),
         signal,
         onProgress,

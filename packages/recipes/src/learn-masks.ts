@@ -2,11 +2,11 @@ import { ArgumentError, type LongTaskOptions, type RngState, createRng, restoreR
 import type { BatchPosition } from '@tinyfusion/data';
 import { injectLora } from '@tinyfusion/lora';
 import { type Decision, DecisionHistory, type DecisionRow, type GateSchedule, type GroupScheme, type BatchDraw, LayerGates, RunningBaseline, type ScoresOptions, type StopOptions, decide, defaultScaling, defaultTau, scoreFunction } from '@tinyfusion/sampler';
-import { AdamW, Ema, constant } from '@tinyfusion/train';
+import { AdamW, Ema, constant, singleCollective } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
-import { type Shared, optimise, rowsOf } from './loop.js';
+import { type Shared, optimise, rowsOf, rowsOfRank } from './loop.js';
 import { type Objective, type Prunable, objectiveOf } from './objective.js';
 import { depthOf, gatesOverStacks, skippingOverStacks } from './stacks.js';
 
@@ -69,12 +69,13 @@ export interface LearnedMasks {
 
 /** The teacher is left as it was, but for `update: 'full'`. */
 export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDataset, options: LearnMasksOptions<M>): Promise<LearnedMasks> {
-  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, per = 'sample', estimator = 'straight-through', warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress, collective, resume, checkpoint } = options;
+  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, per = 'sample', estimator = 'straight-through', warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
   const rng = createRng(seed);
+  const rows = rowsOfRank(collective ?? singleCollective(), batchSize);
   const depth = depthOf(teacher);
   if (warmStart !== undefined && warmStart.scores.length !== depth) throw new ArgumentError('warmStart.scores', warmStart.scores.length, `one for each of the ${depth} layers`);
   const gates = warmStart === undefined ? new LayerGates(groups, depth) : LayerGates.fromScores(groups, warmStart.scores, warmStart);
-  let batches = data.batches(batchSize, rng.split('data'));
+  let batches = data.batches(batchSize, rng.split('data'), rows);
   let [draws, gumbel] = [rng.split('noise'), rng.split('gumbel')];
   const adapters = update === 'lora' ? injectLora(teacher, { init: rng.split('adapters'), rank }) : undefined;
   const weights = update === 'full' ? teacher.parameters() : (adapters?.parameters() ?? []);
@@ -92,8 +93,7 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
       (step, _report, part) => {
         const size = part?.size ?? batchSize;
         const hook = chosen === undefined ? gatesOverStacks(teacher, gates.sample(batchSize, { tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel }).masks.map((mask) => rowsOf(mask, part))) : skippingOverStacks(teacher, chosen.kept, estimator === 'score-function' ? undefined : chosen.masks(size));
-        const whole = objective.draw(teacher, batches.next(), draws);
-        const draw = part === undefined ? whole : whole.part(part);
+        const draw = objective.draw(teacher, batches.next(part), draws, part);
         const loss = tf.mean(draw.terms(draw.forward(teacher, { hook })).loss) as tf.Scalar;
         return chosen === undefined || estimator !== 'score-function' ? loss : scoreFunction(loss, chosen.logProbability(), baseline.value);
       },
@@ -109,7 +109,7 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
           save: (): Streams => ({ data: batches.position(), noise: draws.state(), gumbel: gumbel.state() }),
           restore: (saved: object) => {
             const streams = saved as Streams;
-            batches = data.batches(batchSize, streams.data);
+            batches = data.batches(batchSize, streams.data, rows);
             [draws, gumbel] = [restoreRng(streams.noise), restoreRng(streams.gumbel)];
           },
         },
@@ -128,13 +128,18 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
         collective,
         signal,
         onProgress,
-        ...(per === 'batch' ? { beforeStep: async (step: number) => void (chosen = await gates.sampleForBatch({ tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel })) } : {}),
+        beforeStep: async (step) => {
+          await batches.ready?.();
+          if (per === 'batch') chosen = await gates.sampleForBatch({ tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel });
+        },
         afterStep: async (step, { loss }) => {
           baseline.update(loss!);
           losses.push([step + 1, loss!]);
           last = step;
           if ((step + 1) % every !== 0) return undefined;
           history.record(step + 1, await decided(step));
+          const { kept, inclusion } = history.rows.at(-1)!;
+          if ((collective?.rank ?? 0) === 0) onDetail?.(step + 1, Object.fromEntries(inclusion.flatMap((p, i) => [[`gate ${i}`, p], [`keep ${i}`, kept.includes(i) ? 1 : 0]])));
           return stop !== undefined && history.shouldStop(stop) ? 'stop' : undefined;
         },
       },

@@ -16,10 +16,11 @@ export interface Resumable<S extends object = object> {
   restore(saved: S): void;
 }
 
-/** A part of a step's batch: samples `start` to `start + size` of `batchSize`. */
+/** A part of a step's batch: samples `start` to `start + size` of `of`. */
 export interface BatchPart {
   start: number;
   size: number;
+  of: number;
 }
 
 /** How a run is kept, so that it goes on after whatever ended it. */
@@ -63,8 +64,10 @@ export interface OptimiseOptions extends LongTaskOptions, Shared {
    * batch and takes its own share. Default: the batch is one.
    */
   micro?: { batchSize: number; parts?: number };
+  /** Called after each step with the values of the vectors that the loss reported. */
+  onDetail?: ((step: number, values: Readonly<Record<string, number>>) => void) | undefined;
   /** Called before each step, for what cannot be had inside of it. */
-  beforeStep?: (step: number) => Promise<void>;
+  beforeStep?: (step: number) => Promise<void> | undefined;
   /** Called after each step with the numbers that the loss reported; may end the run by `'stop'`. */
   afterStep?: (step: number, values: Readonly<Record<string, number>>) => void | 'stop' | Promise<void | 'stop'>;
 }
@@ -86,8 +89,8 @@ export type StepLoss = (step: number, report: (name: string, value: tf.Scalar | 
  */
 export async function optimise(loss: StepLoss, options: OptimiseOptions): Promise<void> {
   const { task, steps, groups, maxNorm = 1, ema, streams, history, micro, beforeStep, afterStep, signal, collective = singleCollective() } = options;
-  const [keep, onProgress] = collective.rank === 0 ? [options.keep, options.onProgress] : [];
-  const own = ownRows(collective, micro, streams);
+  const [keep, onProgress, onDetail] = collective.rank === 0 ? [options.keep, options.onProgress, options.onDetail] : [];
+  const own = sharedRows(collective, micro, streams);
   const parameters = groups.flatMap((g) => [...g.parameters]);
   const parts = { model: parameters.map((p, i): [string, tf.Variable] => [`${i}`, p]), optimizer: groups.map((g) => g.optimizer), ...(ema === undefined ? {} : { ema }) };
   interface Progress {
@@ -159,6 +162,7 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
     if (skipped > 0) values['skipped'] = skipped;
     tf.dispose(gradients);
     onProgress?.({ task, step: step + 1, total: steps, unit: 'step', values });
+    if (Object.keys(vectors).length > 0) onDetail?.(step + 1, vectors);
     const stop = await anyRank(collective, (await afterStep?.(step, { ...values, ...vectors })) === 'stop');
     if (stop || (keep !== undefined && ((step + 1) % keep.every === 0 || step + 1 === steps))) await save(step + 1);
     if (stop) {
@@ -221,23 +225,23 @@ function averaged(sum: tf.Tensor[] | undefined, next: tf.Tensor[], weight: numbe
   return result;
 }
 
-/** The rows of a step's batch that this rank computes, the whole with one rank; `undefined` where a batch has no parts. @throws ArgumentError where it cannot be shared */
-function ownRows({ rank, size }: Collective, micro: OptimiseOptions['micro'], streams: Resumable | undefined): Rows | undefined {
-  if (size > 1 && (micro === undefined || streams === undefined)) throw new ArgumentError('collective', `${size} ranks`, 'one rank, as this run does not compute its batch in parts');
-  if (micro === undefined) return undefined;
-  const of = micro.batchSize;
+/** The same for a run; `undefined` where a batch has no parts. */
+function sharedRows(collective: Collective, micro: OptimiseOptions['micro'], streams: Resumable | undefined): BatchPart | undefined {
+  if (collective.size > 1 && (micro === undefined || streams === undefined)) throw new ArgumentError('collective', `${collective.size} ranks`, 'one rank, as this run does not compute its batch in parts');
+  return micro && rowsOfRank(collective, micro.batchSize);
+}
+
+/** The rows of a step's batch that a rank computes: all with one rank. @throws ArgumentError where there is none for each */
+export function rowsOfRank({ rank, size }: Collective, of: number): BatchPart {
   if (of < size) throw new ArgumentError('batchSize', of, `at least a sample for each of the ${size} ranks`);
   const start = Math.floor((rank * of) / size);
   return { start, size: Math.floor(((rank + 1) * of) / size) - start, of };
 }
 
-/** Rows of a batch of `of`. */
-type Rows = BatchPart & { of: number };
-
 /** Rows in `count` parts of nearly equal size; `undefined` is the whole batch. */
-function partsOf({ start, size, of }: Rows, count: number): (BatchPart | undefined)[] {
+function partsOf({ start, size, of }: BatchPart, count: number): (BatchPart | undefined)[] {
   const starts = Array.from({ length: count + 1 }, (_, i) => start + Math.floor((i * size) / count));
-  return starts.slice(0, -1).map((first, i) => (size === of && count === 1 ? undefined : { start: first, size: starts[i + 1]! - first }));
+  return starts.slice(0, -1).map((first, i) => (size === of && count === 1 ? undefined : { start: first, size: starts[i + 1]! - first, of }));
 }
 
 /** The rows of a part: all where the batch is one. */

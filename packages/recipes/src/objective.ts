@@ -1,4 +1,4 @@
-import type { Rng } from '@tinyfusion/core';
+import { type Rng, partOfNormal } from '@tinyfusion/core';
 import { GaussianDiffusion, Transport } from '@tinyfusion/diffusion';
 import { distillationTerms, velocityDistillationTerms } from '@tinyfusion/distill';
 import { type DiT, MAR, type MARDraws, SiT, TokenMask, drawMAR, marDiffusion, marHeadInputs } from '@tinyfusion/models';
@@ -14,8 +14,6 @@ export type Prunable = DiT | SiT | MAR;
 export interface TrainingDraw<M> {
   /** What the model makes of them. */
   forward(model: M, hooks?: HookOptions): tf.Tensor;
-  /** The same for some samples of the batch alone. */
-  part(part: BatchPart): TrainingDraw<M>;
   /** What that costs, by sample or by token. */
   terms(output: tf.Tensor): { loss: tf.Tensor1D; mse: tf.Tensor1D };
   /** What it costs when a teacher is to be followed too, with weight `alpha`. */
@@ -24,91 +22,69 @@ export interface TrainingDraw<M> {
 
 /** How a family of models is trained; the recipes know nothing else of it. */
 export interface Objective<M> {
-  /** Draws a step on a batch, whose tensors are borrowed; inside a tidy. */
-  draw(model: M, batch: LatentBatch, rng: Rng): TrainingDraw<M>;
+  /**
+   * Draws a step on a batch, whose tensors are borrowed; inside a tidy.
+   * @param part the rows to compute, which are drawn as they are for the whole batch. Default: all
+   */
+  draw(model: M, batch: LatentBatch, rng: Rng, part?: BatchPart): TrainingDraw<M>;
 }
 
 /** DiT's: noise, and the variance by the bound. */
 export function gaussianObjective(diffusion: GaussianDiffusion = new GaussianDiffusion()): Objective<DiT> {
   return {
-    draw({ config }, { latents: x0, labels }, rng) {
-      const n = labels.shape[0];
-      const t = rng.integers(0, diffusion.steps, n);
-      const noise = randomNormal<tf.Rank.R4>(rng, x0.shape);
-      const drop = labelDrops(rng, n, config.classDropoutProb);
+    draw({ config }, batch, rng, part) {
+      const { latents: x0, labels } = inPart(batch, part);
+      const n = part?.of ?? labels.shape[0];
+      const t = ofPart(rng.integers(0, diffusion.steps, n), part);
+      const noise = noiseLike(x0, rng, part);
+      const drop = labelDrops(rng, n, config.classDropoutProb, part);
       const x = diffusion.qSample(x0, t, noise) as tf.Tensor4D;
-      const drawn = (own: GaussianDraw): TrainingDraw<DiT> => {
-        const time = tf.tensor1d(Float32Array.from(own.t, (i) => diffusion.timestepMap[i]!));
-        return {
-          forward: (model, hooks) => model.forward(own.x, time, own.labels, { drop: own.drop, ...hooks }),
-          part: (part) => drawn({ x0: rowsOf(own.x0, part), x: rowsOf(own.x, part), noise: rowsOf(own.noise, part), labels: rowsOf(own.labels, part), drop: rowsOf(own.drop, part), t: own.t.slice(part.start, part.start + part.size) }),
-          terms: (output) => withMse(diffusion.lossTerms(output, own.x0, own.x, own.t, own.noise)),
-          distillation: (student, teacher, alpha) => distillationTerms(diffusion, { student, teacher, ...own }, { alpha }),
-        };
+      const time = tf.tensor1d(Float32Array.from(t, (i) => diffusion.timestepMap[i]!));
+      return {
+        forward: (model, hooks) => model.forward(x, time, labels, { drop, ...hooks }),
+        terms: (output) => withMse(diffusion.lossTerms(output, x0, x, t, noise)),
+        distillation: (student, teacher, alpha) => distillationTerms(diffusion, { student, teacher, x0, x, t, noise }, { alpha }),
       };
-      return drawn({ x0, x, t, noise, labels, drop });
     },
   };
-}
-
-interface GaussianDraw {
-  x0: tf.Tensor4D;
-  x: tf.Tensor4D;
-  noise: tf.Tensor4D;
-  labels: tf.Tensor1D;
-  drop: tf.Tensor1D;
-  t: Int32Array;
 }
 
 /** SiT's: the velocity of a transport. */
 export function transportObjective(transport: Transport = new Transport()): Objective<SiT> {
   return {
-    draw({ config }, { latents: data, labels }, rng) {
-      const n = labels.shape[0];
-      const t = transport.drawTimes(rng, n);
-      const noise = randomNormal<tf.Rank.R4>(rng, data.shape);
-      const drop = labelDrops(rng, n, config.classDropoutProb);
+    draw({ config }, batch, rng, part) {
+      const { latents: data, labels } = inPart(batch, part);
+      const n = part?.of ?? labels.shape[0];
+      const t = ofPart(transport.drawTimes(rng, n), part);
+      const noise = noiseLike(data, rng, part);
+      const drop = labelDrops(rng, n, config.classDropoutProb, part);
       const x = transport.interpolate(data, t, noise) as tf.Tensor4D;
-      const drawn = (own: TransportDraw): TrainingDraw<SiT> => {
-        const time = tf.tensor1d(own.t);
-        return {
-          forward: (model, hooks) => model.forward(own.x, time, own.labels, { drop: own.drop, ...hooks }),
-          part: (part) => drawn({ data: rowsOf(own.data, part), x: rowsOf(own.x, part), noise: rowsOf(own.noise, part), labels: rowsOf(own.labels, part), drop: rowsOf(own.drop, part), t: own.t.slice(part.start, part.start + part.size) }),
-          terms: (output) => withMse(transport.lossTerms(output, own.data, own.t, own.noise)),
-          distillation: (student, teacher, alpha) => velocityDistillationTerms(transport, { student, teacher, ...own }, { alpha }),
-        };
+      const time = tf.tensor1d(t);
+      return {
+        forward: (model, hooks) => model.forward(x, time, labels, { drop, ...hooks }),
+        terms: (output) => withMse(transport.lossTerms(output, data, t, noise)),
+        distillation: (student, teacher, alpha) => velocityDistillationTerms(transport, { student, teacher, data, t, noise }, { alpha }),
       };
-      return drawn({ data, x, t, noise, labels, drop });
     },
   };
-}
-
-interface TransportDraw {
-  data: tf.Tensor4D;
-  x: tf.Tensor4D;
-  noise: tf.Tensor4D;
-  labels: tf.Tensor1D;
-  drop: tf.Tensor1D;
-  t: ReturnType<Transport['drawTimes']>;
 }
 
 /** MAR's: the noise in each masked token, by its head. */
 export function marObjective(diffusion: GaussianDiffusion = marDiffusion()): Objective<MAR> {
   return {
-    draw(mar, batch, rng) {
+    draw(mar, batch, rng, part) {
       const { config, tokenChannels } = mar;
-      const drawn = ({ latents, labels }: LatentBatch, draws: MARDraws): TrainingDraw<MAR> => {
-        const { t } = draws;
-        const { x0, x, noise } = marHeadInputs(mar, diffusion, latents, draws);
-        const time = tf.tensor1d(Float32Array.from(t));
-        return {
-          forward: (model, hooks) => model.diffloss.net.forward(x, time, model.headConditions(latents, labels, draws, hooks)),
-          part: (part) => drawn({ latents: rowsOf(latents, part), labels: rowsOf(labels, part) }, partOfDraws(draws, part, config.diffusionBatchMul, tokenChannels)),
-          terms: (output) => withMse(diffusion.lossTerms(output, x0, x, t, noise)),
-          distillation: (student, teacher, alpha) => distillationTerms(diffusion, { student, teacher, x0, x, t, noise }, { alpha }),
-        };
+      const { latents, labels } = inPart(batch, part);
+      const whole = drawMAR(mar, rng, part?.of ?? labels.shape[0]);
+      const draws = part === undefined ? whole : partOfDraws(whole, part, config.diffusionBatchMul, tokenChannels);
+      const { t } = draws;
+      const { x0, x, noise } = marHeadInputs(mar, diffusion, latents, draws);
+      const time = tf.tensor1d(Float32Array.from(t));
+      return {
+        forward: (model, hooks) => model.diffloss.net.forward(x, time, model.headConditions(latents, labels, draws, hooks)),
+        terms: (output) => withMse(diffusion.lossTerms(output, x0, x, t, noise)),
+        distillation: (student, teacher, alpha) => distillationTerms(diffusion, { student, teacher, x0, x, t, noise }, { alpha }),
       };
-      return drawn(batch, drawMAR(mar, rng, batch.labels.shape[0]));
     },
   };
 }
@@ -116,12 +92,12 @@ export function marObjective(diffusion: GaussianDiffusion = marDiffusion()): Obj
 /** The draws of some samples; the head's rows are all samples' masked tokens, `repeats` times over. */
 function partOfDraws({ mask, drop, t, noise }: MARDraws, { start, size }: BatchPart, repeats: number, channels: number): MARDraws {
   const { length, maskedCount: rows, samples } = mask;
-  const ofPart = <T extends Float32Array | Int32Array>(all: T, width: number): T => {
+  const repeated = <T extends Float32Array | Int32Array>(all: T, width: number): T => {
     const part = new (all.constructor as new (length: number) => T)(repeats * size * rows * width);
     for (let k = 0; k < repeats; k++) part.set(all.subarray((k * samples + start) * rows * width, (k * samples + start + size) * rows * width), k * size * rows * width);
     return part;
   };
-  return { mask: new TokenMask(size, length, mask.masked.subarray(start * length, (start + size) * length)), drop: drop.slice(start, start + size), t: ofPart(t, 1), noise: ofPart(noise, channels) };
+  return { mask: new TokenMask(size, length, mask.masked.subarray(start * length, (start + size) * length)), drop: drop.slice(start, start + size), t: repeated(t, 1), noise: repeated(noise, channels) };
 }
 
 /** The objective that a model's reference trains it with. */
@@ -130,8 +106,26 @@ export function objectiveOf<M extends Prunable>(model: M): Objective<M> {
   return objective as unknown as Objective<M>;
 }
 
+/** Numbers of the whole batch that are of a part of it. */
+function ofPart<T extends Float32Array | Int32Array>(all: T, part: BatchPart | undefined): T {
+  return part === undefined ? all : (all.subarray(part.start, part.start + part.size) as T);
+}
+
+/** A batch's rows of a part, where the data set gave all. */
+function inPart(batch: LatentBatch, part: BatchPart | undefined): LatentBatch {
+  if (part === undefined || batch.labels.shape[0] === part.size) return batch;
+  return { latents: rowsOf(batch.latents, part), labels: rowsOf(batch.labels, part) };
+}
+
+/** Noise of the part's samples, as it is drawn for the whole batch. */
+function noiseLike(x: tf.Tensor4D, rng: Rng, part: BatchPart | undefined): tf.Tensor4D {
+  if (part === undefined) return randomNormal<tf.Rank.R4>(rng, x.shape);
+  const each = x.size / x.shape[0];
+  return tf.tensor4d(partOfNormal(rng, part.of * each, { start: part.start * each, size: part.size * each }), x.shape);
+}
+
 /** `[N]`, 1 where a label is to be replaced by the null class. */
-const labelDrops = (rng: Rng, n: number, probability: number): tf.Tensor1D => tf.tensor1d(Int32Array.from(rng.uniform(n), (u) => (u < probability ? 1 : 0)), 'int32');
+const labelDrops = (rng: Rng, n: number, probability: number, part: BatchPart | undefined): tf.Tensor1D => tf.tensor1d(Int32Array.from(ofPart(rng.uniform(n), part), (u) => (u < probability ? 1 : 0)), 'int32');
 
 /** Where the loss is nothing but the squared error, it is both. */
 const withMse = ({ loss, mse = loss }: { loss: tf.Tensor1D; mse?: tf.Tensor1D }) => ({ loss, mse });

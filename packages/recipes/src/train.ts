@@ -1,11 +1,11 @@
 import { type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
 import type { BatchPosition } from '@tinyfusion/data';
 import { DiT, type DiTConfig, MAR, type MARConfig, SiT } from '@tinyfusion/models';
-import { AdamW, Ema, cosine, withWarmUp } from '@tinyfusion/train';
+import { AdamW, Ema, cosine, singleCollective, withWarmUp } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
-import { type Shared, optimise } from './loop.js';
+import { type Shared, optimise, rowsOfRank } from './loop.js';
 import { type Prunable, objectiveOf } from './objective.js';
 
 /**
@@ -48,19 +48,19 @@ export interface TrainOptions<F extends keyof Families = 'DiT'> extends LongTask
 export async function train<F extends keyof Families = 'DiT'>(data: LatentDataset, options: TrainOptions<F>): Promise<Families[F]> {
   const { family = 'DiT', config, steps = 20_000, batchSize = 64, lr = 1e-3, emaDecay = 0.9995, seed, signal, onProgress, collective, ...checkpointing } = options;
   const rng = createRng(seed);
+  const rows = rowsOfRank(collective ?? singleCollective(), batchSize);
   const init = rng.split('weights');
   const model: Prunable = family === 'MAR' ? new MAR((config as MARConfig | undefined) ?? fashionMar, { init }) : new (family === 'SiT' ? SiT : DiT)((config as DiTConfig | undefined) ?? fashionTeacher, { init });
   const objective = objectiveOf(model);
   const parameters = model.parameters();
   const optimizer = new AdamW(parameters);
   const ema = new Ema(parameters, { decay: emaDecay, warmUp: true });
-  let batches = data.batches(batchSize, rng.split('data'));
+  let batches = data.batches(batchSize, rng.split('data'), rows);
   let draws = rng.split('noise');
   try {
     await optimise(
       (_, report, part) => {
-        const whole = objective.draw(model, batches.next(), draws);
-        const draw = part === undefined ? whole : whole.part(part);
+        const draw = objective.draw(model, batches.next(part), draws, part);
         const terms = draw.terms(draw.forward(model));
         report('mse', tf.mean(terms.mse));
         return tf.mean(terms.loss);
@@ -74,10 +74,11 @@ export async function train<F extends keyof Families = 'DiT'>(data: LatentDatase
           save: (): Streams => ({ data: batches.position(), noise: draws.state() }),
           restore: (saved: object) => {
             const { data: position, noise } = saved as Streams;
-            batches = data.batches(batchSize, position);
+            batches = data.batches(batchSize, position, rows);
             draws = restoreRng(noise);
           },
         },
+        beforeStep: () => batches.ready?.(),
         micro: { batchSize },
         keep: keeping(checkpointing, () => model as Families[F], ema),
         collective,

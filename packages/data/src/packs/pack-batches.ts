@@ -15,7 +15,7 @@ export interface PackBatch {
 export interface PackBatches {
   /** Settles when the next batch is in memory. @throws DataError where a sample of it is damaged */
   ready(): Promise<void>;
-  /** The next batch; read at once where it is not in memory yet. */
+  /** The next batch; read at once where it is not in memory. */
   next(): PackBatch;
   /** Where it stands. */
   position(): BatchPosition;
@@ -25,8 +25,21 @@ export interface PackBatches {
 export interface PackBatchesOptions {
   /** The rows of each batch that are wanted here: ranks that share batches read their own alone. Default: all. */
   rows?: { start: number; size: number };
-  /** Batches that are being read ahead. Default 2. */
+  /** Batches that are being read ahead once `ready` was called. Default 2. */
   ahead?: number;
+  /** What was read, shared by those that go back to a place of one another's. Default: its own. */
+  cache?: PackCache;
+}
+
+/** Batches in memory by their place, the latest last. */
+export type PackCache = Map<string, PackRead>;
+
+/** A batch that is being read. */
+interface PackRead {
+  picks: PackPick[];
+  read: Promise<Uint8Array<ArrayBuffer>>;
+  /** When it is there. */
+  bytes?: Uint8Array<ArrayBuffer>;
 }
 
 /**
@@ -34,39 +47,41 @@ export interface PackBatchesOptions {
  * batches, so that rows which do not overlap make samples which do not.
  * @param from an `Rng`, or a saved position
  */
-export function packBatches(pack: Pack, batchSize: number, from: Rng | BatchPosition, { rows = { start: 0, size: batchSize }, ahead = 2 }: PackBatchesOptions = {}): PackBatches {
+export function packBatches(pack: Pack, batchSize: number, from: Rng | BatchPosition, { rows = { start: 0, size: batchSize }, ahead = 2, cache = new Map() }: PackBatchesOptions = {}): PackBatches {
   if (!Number.isInteger(ahead) || ahead < 0) throw new ArgumentError('PackBatchesOptions.ahead', ahead, 'a number of batches');
   if (rows.start < 0 || rows.size < 0 || rows.start + rows.size > batchSize) throw new ArgumentError('PackBatchesOptions.rows', [rows.start, rows.start + rows.size], `inside of the batch of ${batchSize}`);
   const given = shuffledBatches(pack.count, batchSize, from);
   // indices are drawn ahead of what is given out, by a second one from the same place
   const drawn = shuffledBatches(pack.count, batchSize, given.position());
   const viewsOf = viewsByEpoch(pack);
-  const waiting: { picks: PackPick[]; read: Promise<Uint8Array<ArrayBuffer>>; bytes?: Uint8Array<ArrayBuffer> }[] = [];
-  const picksOfNext = (): PackPick[] => {
+  const waiting: { key: string; picks: PackPick[] }[] = [];
+  const draw = (): (typeof waiting)[number] => {
     const indices = drawn.next();
     const { epochStart, taken } = drawn.position();
     const views = viewsOf(epochStart, (taken - 1) * batchSize + rows.start, rows.size);
-    return Array.from({ length: rows.size }, (_, i) => ({ index: indices[rows.start + i]!, view: views[i]! }));
+    return { key: JSON.stringify([epochStart, taken, batchSize, rows]), picks: Array.from({ length: rows.size }, (_, i) => ({ index: indices[rows.start + i]!, view: views[i]! })) };
   };
-  const fill = (most: number): void => {
-    while (waiting.length < most) {
-      const entry: (typeof waiting)[number] = { picks: picksOfNext(), read: Promise.resolve(new Uint8Array()) };
-      entry.read = pack.read(entry.picks);
-      entry.read.then((bytes) => (entry.bytes = bytes)).catch(() => {}); // told by ready(), or by reading again
-      waiting.push(entry);
-    }
+  const begin = ({ key, picks }: (typeof waiting)[number]): PackRead => {
+    const earlier = cache.get(key);
+    if (earlier !== undefined) return earlier;
+    const begun: PackRead = { picks, read: pack.read(picks) };
+    begun.read.then((bytes) => (begun.bytes = bytes)).catch(() => {}); // told by ready(), or by reading again
+    cache.set(key, begun);
+    // the one that was given out last may be asked for again
+    for (const old of cache.keys()) if (cache.size > ahead + 3) cache.delete(old);
+    return begun;
   };
   return {
     async ready() {
-      fill(1 + ahead);
-      await waiting[0]!.read;
+      while (waiting.length < 1 + ahead) waiting.push(draw());
+      const [first] = waiting.map(begin);
+      await first!.read;
     },
     next() {
-      const entry = waiting.shift() ?? { picks: picksOfNext() };
+      const { key, picks } = waiting.shift() ?? draw();
       given.next();
-      fill(ahead);
-      const bytes = ('bytes' in entry ? entry.bytes : undefined) ?? pack.readSync(entry.picks);
-      return { values: pack.info.kind === 'images' ? pixels(bytes) : halves(bytes), labels: Int32Array.from(entry.picks, ({ index }) => pack.labels[index]!) };
+      const bytes = cache.get(key)?.bytes ?? pack.readSync(picks);
+      return { values: pack.info.kind === 'images' ? pixels(bytes) : halves(bytes), labels: Int32Array.from(picks, ({ index }) => pack.labels[index]!) };
     },
     position: () => given.position(),
   };

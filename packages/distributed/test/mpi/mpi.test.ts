@@ -30,7 +30,7 @@ function expectValues(lines: Values[], size: number): void {
     expect(line.numbers).toEqual([1.5, 2.5]);
     if (line.rank !== size - 1 && size > 1) {
       expect(line.waited).toBeGreaterThan(150);
-      expect(line.ticks).toBeGreaterThan(10);
+      expect(line.ticks).toBeGreaterThan(0); // none while a call blocks
     }
   }
 }

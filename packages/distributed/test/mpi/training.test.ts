@@ -17,6 +17,9 @@ let alone: number[];
 
 beforeAll(async () => {
   alone = jsonLines<Trained>(await runProgram('training', [`${steps}`]))[0]!.losses;
+});
+
+it('one rank alone learns', () => {
   expect(alone).toHaveLength(steps);
   expect(alone.at(-1)).toBeLessThan(0.9 * alone[0]!);
 });
@@ -50,6 +53,10 @@ describe('a tiny DiT trained by several ranks has the loss curve of one', () => 
     expect(ran.code, ran.stderr).toBe(0);
     expectAsAlone(jsonLines<Trained>(ran), 2);
   });
+});
+
+it('Open MPI is here where TINYFUSION_REQUIRE_MPI=1 asks for it', () => {
+  expect(hasMpi || process.env['TINYFUSION_REQUIRE_MPI'] !== '1', 'apt-get install openmpi-bin').toBe(true);
 });
 
 describe.skipIf(!hasMpi)('the command line under mpirun (skipped where there is none)', () => {

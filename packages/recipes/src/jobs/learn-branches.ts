@@ -4,7 +4,8 @@ import type { BranchDecision } from '@tinyfusion/sampler';
 import { stateDictHash } from '@tinyfusion/weights';
 import { learnBranches } from '../learn-branches.js';
 import { RunFolder } from '../runs/run-folder.js';
-import { embeddedLatents, type JobContext, loadModel, write } from './context.js';
+import { type JobContext, loadModel, write } from './context.js';
+import { checkFits, openTrainingData } from './training-data.js';
 import type { StoredDecision } from './decision.js';
 
 /** Options of `tinyfusion learn-branches`. */
@@ -17,10 +18,13 @@ export interface LearnBranchesJob {
   lr: number;
   gateLr: number;
   images: number;
+  /** A pack, or a folder of IDX files. Default: the embedded images. */
+  data?: string;
   seed: number;
   /** Folder that the run is kept in. Default: it is not kept. */
   run?: string;
   saveEvery: number;
+  keepEvery?: number;
   out: string;
 }
 
@@ -29,8 +33,10 @@ export async function learnBranchesJob({ faster, steps, batch, lr, gateLr, image
   const { model, state, name } = await loadModel(job.model);
   if (model instanceof MAR) throw new ArgumentError('--model', name, 'a DiT or SiT: the blocks of a MAR stay whole');
   const sha256 = await stateDictHash(state);
-  await using run = job.run === undefined ? undefined : await RunFolder.open(job.run, { task: 'learn-branches', model: sha256, faster, steps, batch, lr, gateLr, images, seed }, { command: context.command, every: job.saveEvery });
-  const latents = await embeddedLatents(images, context);
+  using data = await openTrainingData(job.data, { images }, context);
+  checkFits(data, model);
+  await using run = job.run === undefined ? undefined : await RunFolder.open(job.run, { task: 'learn-branches', data: data.hash, model: sha256, faster, steps, batch, lr, gateLr, images, seed }, { command: context.command, every: job.saveEvery, ...(job.keepEvery === undefined ? {} : { keepEvery: job.keepEvery }) });
+  const latents = await data.latents();
   const learned = await learnBranches(model, latents, { faster, steps, batchSize: batch, lr, gateLr, seed, ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'branches.json' })) });
   const { attention, mlp } = learned.decision.droppedBranches;
   const kept = model.blocks.map((_, i) => i).filter((i) => !attention.includes(i) || !mlp.includes(i));

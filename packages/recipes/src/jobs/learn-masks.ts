@@ -7,8 +7,9 @@ import type { Prunable } from '../objective.js';
 import { chooseByBlockError, chooseByBlockInfluence, chooseBySensitivity, chooseByTaylor } from '../prune.js';
 import { RunFolder } from '../runs/run-folder.js';
 import { depthOf } from '../stacks.js';
-import { embeddedLatents, type JobContext, leads, loadModel, write } from './context.js';
+import { type JobContext, leads, loadModel, write } from './context.js';
 import type { StoredDecision } from './decision.js';
+import { checkFits, openTrainingData } from './training-data.js';
 
 /** Options of `tinyfusion learn-masks`. */
 export interface LearnMasksJob {
@@ -20,6 +21,8 @@ export interface LearnMasksJob {
   gateLr: number;
   update: 'lora' | 'full' | 'frozen';
   images: number;
+  /** A pack, or a folder of IDX files. Default: the embedded images. */
+  data?: string;
   per?: 'sample' | 'batch';
   /** Confidence at which learning ends early, when the decision has also stood for a tenth of the steps. */
   stopAt?: number;
@@ -29,6 +32,7 @@ export interface LearnMasksJob {
   /** Folder that the run is kept in. Default: it is not kept. */
   run?: string;
   saveEvery: number;
+  keepEvery?: number;
   out: string;
 }
 
@@ -40,8 +44,10 @@ export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Pr
   parseGroups(groups, depth); // a scheme that does not fit is an error before anything is computed
   const { steps, batch, lr, gateLr, update, images, per, stopAt, warmStart, seed } = job;
   const sha256 = await stateDictHash(state);
-  await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'learn-masks', model: sha256, groups: job.groups, steps, batch, lr, gateLr, update, images, per: per ?? null, stopAt: stopAt ?? null, warmStart: warmStart ?? null, seed }, { command: context.command, every: job.saveEvery });
-  const latents = await embeddedLatents(images, context);
+  using data = await openTrainingData(job.data, { images }, context);
+  checkFits(data, model);
+  await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'learn-masks', data: data.hash, model: sha256, groups: job.groups, steps, batch, lr, gateLr, update, images, per: per ?? null, stopAt: stopAt ?? null, warmStart: warmStart ?? null, seed }, { command: context.command, every: job.saveEvery, ...(job.keepEvery === undefined ? {} : { keepEvery: job.keepEvery }) });
+  const latents = await data.latents();
   const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, lr: job.lr, gateLr: job.gateLr, update: job.update, ...(job.per === undefined ? {} : { per: job.per }), seed, ...(job.stopAt === undefined ? {} : { stop: { confidence: job.stopAt, stableSteps: job.steps / 10 } }), ...(job.warmStart === undefined ? {} : { warmStart: await scoresOf(job.warmStart, model, latents, job.seed, context) }), ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'masks.json' })), collective: context.collective });
   if (!leads(context)) return;
   const kept = decision.groups.map((g) => g.kept.length);

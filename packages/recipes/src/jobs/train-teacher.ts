@@ -1,39 +1,64 @@
-import { type ImageDataset, firstImages } from '@tinyfusion/data';
-import { loadIdxFolder } from '@tinyfusion/data/node';
-import { fashionMnistClassNames, loadAutoencoder, loadFashionMnist } from '@tinyfusion/fashion-mnist';
-import { loadAutoencoderKL, saveModel } from '@tinyfusion/models';
+import { ArgumentError, DataError } from '@tinyfusion/core';
+import { type DiTConfig, type MARConfig, saveModel } from '@tinyfusion/models';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { encodeDataset } from '../latents.js';
-import { dataHash } from '../runs/data-hash.js';
 import { RunFolder } from '../runs/run-folder.js';
-import { type Families, train } from '../train.js';
+import { type Families, fashionMar, fashionTeacher, train } from '../train.js';
 import { type JobContext, leads, write } from './context.js';
+import { type SampleGridJob, sampleGrid } from './sample-grid.js';
+import { type TrainingData, openTrainingData } from './training-data.js';
 
 /** Options of `tinyfusion train --family`. */
-export interface TrainTeacherJob {
+export interface TrainTeacherJob extends SampleGridJob {
   family: keyof Families;
-  /** An IDX folder. Default: the embedded images. */
+  /** A pack, or a folder of IDX files. Default: the embedded images. */
   data?: string;
+  /** A JSON file with what differs from the embedded teacher's configuration, e.g. `{"hiddenSize": 384}`. */
+  config?: string;
   /** The run's folder: the same command goes on with what is there. */
   out: string;
   steps: number;
+  /** Default 64. */
+  batch?: number;
+  /** Peak learning rate. Default 1e-3. */
+  lr?: number;
   seed: number;
   saveEvery: number;
+  keepEvery?: number;
   fast?: boolean;
 }
 
-/** Trains one small teacher on the latents of the embedded autoencoder, in a folder that the same command goes on with. */
-export async function trainTeacherJob({ family, data: folder, out, steps, seed, saveEvery, fast = false }: TrainTeacherJob, context: JobContext): Promise<void> {
-  const all: ImageDataset = folder === undefined ? await loadFashionMnist('train') : await loadIdxFolder(folder, { classNames: fashionMnistClassNames });
-  const data = fast ? firstImages(all, 200) : all;
+/** Trains one teacher, small if nothing else is asked for, in a folder that the same command goes on with. */
+export async function trainTeacherJob({ family, data: path, config: configPath, out, steps, batch = 64, lr = 1e-3, seed, saveEvery, keepEvery, fast = false, ...grid }: TrainTeacherJob, context: JobContext): Promise<void> {
+  using data = await openTrainingData(path, fast ? { images: 200 } : {}, context);
+  const config = await configFor(family, data, configPath);
   const total = fast ? 4 : steps;
-  await using run = !leads(context) ? undefined : await RunFolder.open(out, { task: 'train', family, steps: total, seed, data: dataHash(data) }, { command: context.command, every: saveEvery });
-  const vae = await loadAutoencoderKL(await loadAutoencoder());
-  const latents = await encodeDataset(data, vae, context);
-  vae.dispose();
-  const training = { data: folder === undefined ? 'the first 10,000 training images of Fashion-MNIST' : 'the 60,000 training images of Fashion-MNIST', recipe: `train, ${family}, ${total} steps of 64, seed ${seed}`, command: context.command };
+  const identity = { task: 'train', family, steps: total, batch, lr, seed, data: data.hash, ...(configPath === undefined ? {} : { config: JSON.stringify(config) }) };
+  await using run = !leads(context) ? undefined : await RunFolder.open(out, identity, { command: context.command, every: saveEvery, ...(keepEvery === undefined ? {} : { keepEvery }) });
+  const samples = run && (await sampleGrid<Families[typeof family]>(grid, data, seed, context));
+  const latents = await data.latents();
+  const training = { data: data.name, recipe: `train, ${family}, ${total} steps of ${batch}, seed ${seed}`, command: context.command };
   const store = (model: Families[typeof family]): Promise<Uint8Array> => saveModel(model, { dtype: 'F16', metadata: [['tinyfusion.training', JSON.stringify(training)]] });
-  const model = await train(latents, { family, steps: total, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse' })), collective: context.collective });
+  const model = await train(latents, { family, config: config as never, steps: total, batchSize: batch, lr, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse', samples })), collective: context.collective });
   if (leads(context)) await write(join(out, 'model.safetensors'), await store(model));
   model.dispose();
+}
+
+/** The embedded teacher's configuration for other latents, with changes from a file. */
+async function configFor(family: keyof Families, { shape, numClasses, name }: TrainingData, path: string | undefined): Promise<DiTConfig | MARConfig> {
+  const base = family === 'MAR' ? fashionMar : fashionTeacher;
+  const [height, width, inChannels] = shape;
+  if (height !== width) throw new ArgumentError('--data', name, `square latents; these are ${shape.join('×')}`);
+  const fitted = { ...base, inputSize: height, inChannels, numClasses };
+  if (path === undefined) return fitted;
+  let changes: Record<string, unknown>;
+  try {
+    changes = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
+  } catch (cause) {
+    throw new DataError(`${path} cannot be read as JSON: ${(cause as Error).message}`, { cause });
+  }
+  const unknown = Object.keys(changes).filter((key) => !(key in base));
+  if (unknown.length > 0) throw new ArgumentError('--config', unknown.join(', '), `some of ${Object.keys(base).join(', ')}`);
+  for (const [key, fixed] of Object.entries({ inputSize: height, inChannels, numClasses })) if (key in changes && changes[key] !== fixed) throw new ArgumentError(`--config: ${key}`, changes[key], `${fixed}, which the data have`);
+  return { ...fitted, ...changes };
 }

@@ -17,6 +17,7 @@ export class EventLog {
   readonly #handle: FileHandle;
   #buffer = '';
   #flushed = performance.now();
+  #writing: Promise<void> = Promise.resolve();
 
   private constructor(handle: FileHandle) {
     this.#handle = handle;
@@ -46,9 +47,15 @@ export class EventLog {
     const text = this.#buffer;
     this.#buffer = '';
     this.#flushed = performance.now();
-    try {
+    // in the order of the calls
+    const before = this.#writing;
+    this.#writing = (async () => {
+      await before.catch(() => {}); // told to whoever asked for it
       if (text !== '') await this.#handle.appendFile(text);
       if (sync) await this.#handle.sync();
+    })();
+    try {
+      await this.#writing;
     } catch (cause) {
       throw new CheckpointError(`the run's events cannot be written: ${(cause as Error).message}`, { cause });
     }

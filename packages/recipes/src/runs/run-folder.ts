@@ -7,6 +7,8 @@ import { mkdir, readFile, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Checkpointing } from '../checkpointing.js';
 import { EventLog } from './event-log.js';
+import type { SummaryValue } from './tensorboard-event.js';
+import { TensorBoardLog } from './tensorboard-log.js';
 import { lockFolder } from './run-lock.js';
 
 /** What makes two runs the same: options, and hashes of models and data. */
@@ -24,6 +26,24 @@ export interface RunFolderOptions {
   keepEvery?: number;
 }
 
+/** Options of {@link RunFolder.checkpointing}. */
+export interface KeptOptions<T> {
+  /** Name of the value whose mean since the last save is to be small for the best result. Default: no best is kept. */
+  metric?: string;
+  /** Name of the result's file. Default `'model.safetensors'`. */
+  name?: string;
+  /** Draws what the result so far makes, at saves whose step is a multiple of `every`. Default: nothing is drawn. */
+  samples?: { every: number; draw: (result: T) => Promise<{ png: Uint8Array; width: number; height: number; channels: number }> } | undefined;
+}
+
+interface Logs {
+  steps: EventLog;
+  layers: EventLog;
+  board: TensorBoardLog;
+}
+
+const scalars = (values: Readonly<Record<string, number>> = {}): SummaryValue[] => Object.entries(values).map(([name, scalar]) => ({ tag: name.replaceAll(' ', '/'), scalar }));
+
 type Rules = Required<Pick<RunFolderOptions, 'every' | 'last'>> & Pick<RunFolderOptions, 'keepEvery'>;
 
 /**
@@ -34,7 +54,9 @@ type Rules = Required<Pick<RunFolderOptions, 'every' | 'last'>> & Pick<RunFolder
  *   One that is damaged is set aside, and the one before it is used
  * - `model.safetensors`, `best.safetensors`: the result so far, and the best by the metric that the recipe is given (of mask
  *   learning `masks.json`)
- * - `events.jsonl`: every step's numbers
+ * - `events.jsonl`: every step's numbers; `layers.jsonl`: numbers of each layer, every tenth of the way to the next save
+ * - `tensorboard/`: the same, for TensorBoard
+ * - `samples-000500.png`: what the result so far draws, where that is asked for
  * - `lock`: who writes it
  */
 export class RunFolder {
@@ -42,15 +64,15 @@ export class RunFolder {
   readonly #options: Rules;
   readonly #unlock: () => Promise<void>;
   readonly #resume: { step: number; state: StateDict } | undefined;
-  readonly #log: EventLog;
+  readonly #logs: Logs;
   #recent: number[] = [];
 
-  private constructor(path: string, options: Rules, unlock: () => Promise<void>, resume: { step: number; state: StateDict } | undefined, log: EventLog) {
+  private constructor(path: string, options: Rules, unlock: () => Promise<void>, resume: { step: number; state: StateDict } | undefined, logs: Logs) {
     this.path = path;
     this.#options = options;
     this.#unlock = unlock;
     this.#resume = resume;
-    this.#log = log;
+    this.#logs = logs;
   }
 
   /**
@@ -65,8 +87,9 @@ export class RunFolder {
       await checkIdentity(join(path, 'run.json'), identity, command);
       await removeParts(path);
       const resume = await newest(path);
-      const log = await EventLog.open(join(path, 'events.jsonl'), resume?.step ?? 0);
-      return new RunFolder(path, { every, last, ...(keepEvery === undefined ? {} : { keepEvery }) }, unlock, resume, log);
+      const step = resume?.step ?? 0;
+      const logs: Logs = { steps: await EventLog.open(join(path, 'events.jsonl'), step), layers: await EventLog.open(join(path, 'layers.jsonl'), step), board: await TensorBoardLog.open(join(path, 'tensorboard'), step) };
+      return new RunFolder(path, { every, last, ...(keepEvery === undefined ? {} : { keepEvery }) }, unlock, resume, logs);
     } catch (error) {
       await unlock();
       throw error;
@@ -81,26 +104,53 @@ export class RunFolder {
   /**
    * Options for a recipe: from where it goes on, and where it is kept.
    * @param store makes the result's file
-   * @param options `metric`: name of the value whose mean since the last save is to be small for the best result. Default:
-   * no best is kept. `name`: of the result's file, default `'model.safetensors'`
+   * @throws ArgumentError where samples are asked for at steps that are not saved
    */
-  checkpointing<T>(store: (result: T) => Promise<Uint8Array>, { signal, onProgress }: LongTaskOptions, { metric, name = 'model.safetensors' }: { metric?: string; name?: string } = {}): Checkpointing<T> & LongTaskOptions {
+  checkpointing<T>(store: (result: T) => Promise<Uint8Array>, { signal, onProgress }: LongTaskOptions, { metric, name = 'model.safetensors', samples }: KeptOptions<T> = {}): Checkpointing<T> & LongTaskOptions {
+    const { every } = this.#options;
+    if (samples !== undefined && samples.every % every !== 0) throw new ArgumentError('steps between samples', samples.every, `a multiple of the ${every} steps between saves`);
+    const detailEvery = Math.max(1, Math.floor(every / 10));
+    const { steps, layers, board } = this.#logs;
     return {
       signal,
       resume: this.#resume?.state,
       onProgress: (event) => {
         onProgress?.(event);
         if (event.unit !== 'step') return;
-        this.#log.add(event);
+        steps.add(event);
+        board.add(event.step, scalars(event.values));
         if (metric !== undefined && event.values?.[metric] !== undefined) this.#recent.push(event.values[metric]);
-        void this.#log.tick().catch(() => {}); // the next save says what is wrong
+        void this.#tick().catch(() => {}); // the next save says what is wrong
       },
-      checkpoint: { every: this.#options.every, save: async (result, step, run) => this.#save(step, run, name, await store(result)) },
+      onDetail: (step, values) => {
+        if (step % detailEvery !== 0 && step !== 1) return;
+        layers.add({ step, task: 'layers', unit: 'step', values });
+        board.add(step, scalars(values));
+      },
+      checkpoint: {
+        every,
+        save: async (result, step, run) => {
+          await this.#save(step, run, name, await store(result));
+          if (samples === undefined || step % samples.every !== 0) return;
+          const { png, ...size } = await samples.draw(result);
+          await writeFileAtomic(join(this.path, `samples-${String(step).padStart(6, '0')}.png`), png);
+          board.add(step, [{ tag: 'samples', image: { ...size, png } }]);
+          await board.flush();
+        },
+      },
     };
   }
 
+  async #tick(): Promise<void> {
+    await Promise.all([this.#logs.steps.tick(), this.#logs.layers.tick()]);
+  }
+
+  async #flush(): Promise<void> {
+    await Promise.all([this.#logs.steps.flush({ sync: true }), this.#logs.layers.flush({ sync: true }), this.#logs.board.flush()]);
+  }
+
   async #save(step: number, run: Uint8Array, name: string, result: Uint8Array): Promise<void> {
-    await this.#log.flush({ sync: true });
+    await this.#flush();
     await writeFileAtomic(join(this.path, `step-${String(step).padStart(6, '0')}-${digest(run)}.safetensors`), run);
     await writeFileAtomic(join(this.path, name), result);
     await this.#keepBest(step, result);
@@ -126,8 +176,10 @@ export class RunFolder {
 
   /** Lets others write the folder. */
   async close(): Promise<void> {
-    await this.#log.close();
+    const { steps, layers, board } = this.#logs;
+    const ends = await Promise.allSettled([steps.close(), layers.close(), board.close()]);
     await this.#unlock();
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

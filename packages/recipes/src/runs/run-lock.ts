@@ -37,6 +37,13 @@ export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   throw new CheckpointError(`${folder} cannot be locked: others take it at the same moment; use another folder`);
 }
 
+/** Who writes a folder now; `undefined` where nobody does, as far as this machine can tell. */
+export async function holderOf(folder: string): Promise<{ pid: number; host: string } | undefined> {
+  const holder = await readHolder(join(folder, 'lock'));
+  if (holder === undefined || (holder.host === hostname() && !(await lives(holder)))) return undefined;
+  return { pid: holder.pid, host: holder.host };
+}
+
 /** `undefined` where the lock is empty or broken: whoever made it was killed while it did. */
 async function readHolder(path: string): Promise<Holder | undefined> {
   try {
