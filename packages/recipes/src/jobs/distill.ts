@@ -9,11 +9,13 @@ import type { LatentDataset } from '../latents.js';
 import type { Prunable } from '../objective.js';
 import { RunFolder } from '../runs/run-folder.js';
 import { depthOf } from '../stacks.js';
-import { embeddedLatents, type JobContext, leads, loadModel, write } from './context.js';
+import { type JobContext, leads, loadModel, write } from './context.js';
 import { checkModelPath, writeModel } from './model-file.js';
+import { type SampleGridJob, sampleGrid } from './sample-grid.js';
+import { checkFits, openTrainingData } from './training-data.js';
 
 /** Options of `tinyfusion distill`. */
-export interface DistillJob {
+export interface DistillJob extends SampleGridJob {
   student: string;
   teacher?: string;
   /** Whether a teacher may be another model than the one that the student's record names. Default: it is an error. */
@@ -32,11 +34,14 @@ export interface DistillJob {
   map?: string;
   /** How many times its usual value a layer's feature loss may be, 0 for no guard. */
   guard: number;
+  /** A pack, or a folder of IDX files. Default: the embedded images. */
+  data?: string;
   images: number;
   seed: number;
   /** Folder that the run is kept in. Default: it is not kept. */
   run?: string;
   saveEvery: number;
+  keepEvery?: number;
   out: string;
 }
 
@@ -46,6 +51,7 @@ export async function distillJob(job: DistillJob, context: JobContext): Promise<
   const { steps, batch, lr, alpha, beta, decay, mask, guard, images, seed } = job;
   if (!(alpha >= 0 && alpha <= 1)) throw new ArgumentError('--alpha', alpha, 'a share from 0, the truth alone, to 1, the teacher alone');
   if (!(beta >= 0)) throw new ArgumentError('--beta', beta, '0 or more');
+  if (job.run === undefined && job.sampleEvery !== undefined) throw new ArgumentError('--sample-every', job.sampleEvery, 'to be given with --run, where the pictures go');
   if (!(guard === 0 || guard > 1)) throw new ArgumentError('--guard', guard, 'more than 1, or 0 for no guard');
   const [student, teacher] = [await loadModel(job.student), await loadModel(job.teacher)];
   const hash = await stateDictHash(teacher.state);
@@ -53,13 +59,16 @@ export async function distillJob(job: DistillJob, context: JobContext): Promise<
   if (belonging?.ok === false && job.anyTeacher !== true) throw new ArgumentError('--teacher', teacher.name, `the model that ${student.name} was cut from: ${belonging.reason}. With --any-teacher this one is taken`);
   if (student.model.constructor !== teacher.model.constructor) throw new ArgumentError('distill: student', student.model.constructor.name, `a ${teacher.model.constructor.name} as its teacher`);
   const layerMap = mapOf(job.map, depthOf(teacher.model), depthOf(student.model), belonging?.ok === false ? undefined : student.record);
-  await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'distill', student: await stateDictHash(student.state), teacher: hash, steps, batch, lr, alpha, sigmas: job.sigmas, beta, decay, mask, map: layerMap.flat(), guard, images, seed }, { command: context.command, every: job.saveEvery });
-  const latents = await embeddedLatents(images, context);
+  using data = await openTrainingData(job.data, { images }, context);
+  checkFits(data, teacher.model);
+  await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'distill', data: data.hash, student: await stateDictHash(student.state), teacher: hash, steps, batch, lr, alpha, sigmas: job.sigmas, beta, decay, mask, map: layerMap.flat(), guard, images, seed }, { command: context.command, every: job.saveEvery, ...(job.keepEvery === undefined ? {} : { keepEvery: job.keepEvery }) });
+  const samples = run && (await sampleGrid<Prunable>(job, data, seed, context));
+  const latents = await data.latents();
   const sigmas = job.sigmas === 'auto' && beta > 0 ? await proposed(teacher.model, latents, context) : Number(job.sigmas);
   const metadata: [string, string][] = student.record === undefined ? [] : [pruneMetadata(student.record)];
   metadata.push(['tinyfusion.recovery', JSON.stringify({ command: context.command, seed: job.seed, steps: job.steps, teacher: { name: teacher.name, sha256: hash } })]);
   const store = (model: Prunable): Promise<Uint8Array<ArrayBuffer>> => saveModel(model, { metadata });
-  const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, lr, alpha, sigmas: sigmas > 0 ? sigmas : Infinity, beta, decay, mode: mask, layerMap, guard: guard === 0 ? Infinity : guard, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse' })), collective: context.collective });
+  const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, lr, alpha, sigmas: sigmas > 0 ? sigmas : Infinity, beta, decay, mode: mask, layerMap, guard: guard === 0 ? Infinity : guard, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse', samples })), collective: context.collective });
   if (!leads(context)) return;
   await writeModel(job.out, await store(student.model));
   await write(`${job.out}.curve.json`, JSON.stringify(curves));
