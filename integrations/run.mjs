@@ -18,7 +18,16 @@ const env = { ...process.env, NEXT_TELEMETRY_DISABLED: '1', NO_UPDATE_NOTIFIER: 
 /** Our code beside tfjs that `npm install @tinyfusion/sampler` and its example load in a browser, gzipped. */
 const MOST_BYTES = 60_000;
 
+/** The program of README.md, and what it says to install for it. */
+const readme = readFileSync(join(root, 'README.md'), 'utf8');
+const [, packagesOfReadme, programOfReadme] = /^npm install (.+)\n```\n\n```ts\n([\s\S]*?)^```/m.exec(readme);
+
 const projects = {
+  // the program is JavaScript as it stands
+  readme: async (folder) => {
+    writeFileSync(join(folder, 'main.mjs'), programOfReadme);
+    return expect((await promisify(execFile)(process.execPath, ['main.mjs'], { cwd: folder, env, timeout: 300_000 })).stdout, /^layers \d+( \d+){5} stay: \d+ of \d+ parameters$/m);
+  },
   'node-script': async (folder) => {
     await npm(folder, 'run', 'build');
     expect(await npm(folder, 'start', '--silent'), /^kept 0 3$/m);
@@ -99,13 +108,18 @@ async function pack(to) {
   await promisify(execFile)('npx', ['--yes', 'pnpm@10.34.9', ...[...packed.keys()].map((name) => `--filter=${name}`), '-r', 'pack', '--pack-destination', to], { cwd: root, env, maxBuffer: 2 ** 26 });
   const missing = [...packed.values()].find(({ file }) => !existsSync(file));
   if (missing !== undefined) throw new Error(`pnpm did not write ${missing.file}`);
+  for (const { file } of packed.values()) {
+    const { stdout } = await promisify(execFile)('tar', ['-tzf', file]);
+    for (const part of ['LICENSE', 'README.md', 'package.json']) if (!stdout.includes(`package/${part}\n`)) throw new Error(`${file} has no ${part}`);
+  }
   return packed;
 }
 
 /** Copies a project, names the tarballs of all packages it needs, and installs. */
 async function install(name, tarballs) {
   const folder = join(temporary, name);
-  cpSync(new URL(name, import.meta.url).pathname, folder, { recursive: true, filter: (path) => !/node_modules|\.next|dist$/.test(path.slice(root.length)) });
+  if (name === 'readme') writeManifest(folder, { private: true, type: 'module', dependencies: Object.fromEntries(packagesOfReadme.split(' ').map((dependency) => [dependency, '*'])) });
+  else cpSync(new URL(name, import.meta.url).pathname, folder, { recursive: true, filter: (path) => !/node_modules|\.next|dist$/.test(path.slice(root.length)) });
   const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
   const needed = new Set();
   const visit = (dependencies) => {
@@ -117,9 +131,14 @@ async function install(name, tarballs) {
   };
   visit(manifest.dependencies);
   for (const dependency of needed) manifest.dependencies[dependency] = `file:${tarballs.get(dependency).file}`;
-  writeFileSync(join(folder, 'package.json'), JSON.stringify(manifest, null, 2));
+  writeManifest(folder, manifest);
   await npm(folder, 'install');
   return folder;
+}
+
+function writeManifest(folder, manifest) {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'package.json'), JSON.stringify(manifest, null, 2));
 }
 
 async function npm(folder, ...args) {

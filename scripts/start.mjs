@@ -1,8 +1,9 @@
 // What `npm test` and `npm run quickstart` do on a fresh machine: install, build, run. Needs Node and git alone.
 //   node scripts/start.mjs test [vitest arguments]
 //   node scripts/start.mjs quickstart [--fast] [options of `tinyfusion quickstart`]
+//   node scripts/start.mjs example NAME [arguments]
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 
 const [job, ...rest] = process.argv.slice(2);
 const root = new URL('..', import.meta.url).pathname;
@@ -32,10 +33,21 @@ if (job === 'test') {
   run('test', [...pnpm, 'exec', 'vitest', 'run', ...projects.flatMap((p) => ['--project', p]), ...rest]);
 } else if (job === 'quickstart') {
   run('quickstart', [process.execPath, 'packages/cli/bin/tinyfusion.mjs', 'quickstart', ...rest]);
-} else stop(`unknown job ${JSON.stringify(job)}, expected test or quickstart`);
+} else if (job === 'example') {
+  // as JavaScript, since Node runs TypeScript from 22.18 on only; beside the packages that it imports
+  const [name, ...args] = rest;
+  const names = readdirSync(`${root}examples`).filter((file) => file.endsWith('.ts')).map((file) => file.slice(0, -3));
+  if (!names.includes(name)) stop(`there is no example ${JSON.stringify(name ?? '')}, expected one of ${names.join(', ')}`);
+  const { default: ts } = await import('typescript');
+  const { outputText } = ts.transpileModule(readFileSync(`${root}examples/${name}.ts`, 'utf8'), { compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 } });
+  const folder = `${root}examples/node_modules/.cache/`;
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(`${folder}${name}.mjs`, outputText);
+  run(`example ${name}`, [process.execPath, `${folder}${name}.mjs`, ...args], process.env.INIT_CWD);
+} else stop(`unknown job ${JSON.stringify(job)}, expected test, quickstart or example`);
 
-function run(name, [command, ...args]) {
-  const { status, signal, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', env: { ...process.env, TURBO_TELEMETRY_DISABLED: '1', DO_NOT_TRACK: '1' }, shell: process.platform === 'win32' });
+function run(name, [command, ...args], cwd = root) {
+  const { status, signal, error } = spawnSync(command, args, { cwd, stdio: 'inherit', env: { ...process.env, TURBO_TELEMETRY_DISABLED: '1', DO_NOT_TRACK: '1' }, shell: process.platform === 'win32' });
   if (error) stop(`${name} could not start: ${error.message}`);
   if (signal !== null) process.exit(130);
   if (status !== 0) process.exit(status ?? 1);

@@ -1,8 +1,11 @@
 // Every example runs as it stands, on the sources, with few steps.
+import { execFile, spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { createRng } from '@tinyfusion/core';
 import { parseSafetensors } from '@tinyfusion/weights';
+import { transform } from 'esbuild';
 import { encode } from 'fast-png';
 import { describe, expect, it } from 'vitest';
 import { emptyFolder, root, runProgram } from './run-program.js';
@@ -68,6 +71,32 @@ describe('examples', () => {
     expect(await run('sample-in-worker.ts', [], folder)).toMatch(/step 10 of 10\n→ from-worker\.png$/);
     expect(readFileSync(join(folder, 'from-worker.png')).subarray(1, 4).toString()).toBe('PNG');
     expect(await run('sample-in-worker.ts', ['2'])).toMatch(/step 2 of 10[\s\S]*stopped$/);
+  }, 120_000);
+
+  it('prunes in one process as under MPI', async () => {
+    expect(await run('prune-under-mpi.ts', ['2'])).toMatch(/^1 process: kept layers \d+( \d+){5} → shallow\.safetensors$/m);
+  }, 120_000);
+
+  // MPI's library is loaded by a native module, which is found from the examples' own folder alone
+  it.skipIf(spawnSync('mpirun', ['--version']).status !== 0)('prunes under MPI (skipped where there is none)', async () => {
+    const cache = join(root, 'examples/node_modules/.cache');
+    mkdirSync(cache, { recursive: true });
+    const program = join(cache, 'prune-under-mpi.mjs');
+    writeFileSync(program, (await transform(source('prune-under-mpi.ts'), { loader: 'ts', target: 'node20' })).code);
+    const folder = emptyFolder();
+    const { stdout } = await promisify(execFile)('mpirun', ['--allow-run-as-root', '--oversubscribe', '--bind-to', 'none', '-np', '2', process.execPath, program, '2'], { cwd: folder, env: { ...process.env, NODE_OPTIONS: '' } });
+    expect(stdout).toMatch(/^2 processes: kept layers \d+( \d+){5} → shallow\.safetensors$/m);
+    expect((await parseSafetensors(new Uint8Array(readFileSync(join(folder, 'shallow.safetensors'))))).tensors.has('blocks.5.attn.qkv.weight')).toBe(true);
+  }, 180_000);
+
+  it('has a kernel of its own that agrees with its definition', async () => {
+    const worst = [...(await run('own-kernel.ts')).matchAll(/^(value|gradient) differs by at most (\S+)$/gm)].map(([, , by]) => Number(by));
+    expect(worst).toHaveLength(2);
+    for (const by of worst) expect(by).toBeLessThan(1e-5);
+  }, 60_000);
+
+  it('exports a pruned model, from which ONNX Runtime draws', async () => {
+    expect(await run('export-onnx.ts')).toMatch(/^\d\.\d MB of ONNX drew \[2,8,8,4\] → student\.onnx$/m);
   }, 120_000);
 
   it('evaluates a folder', async () => {

@@ -1,12 +1,14 @@
 // Every program of every README and guide runs as it stands, on the sources; what a page includes or links is there.
+import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { program } from '@tinyfusion/cli';
 import { describe, expect, it } from 'vitest';
 import { root, runProgram } from './run-program.js';
 
 const read = (path: string): string => readFileSync(join(root, path), 'utf8');
 const names = (folder: string): string[] => readdirSync(join(root, folder)).toSorted();
-const guides = [...names('docs').filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`), ...names('docs/guide').filter((name) => name.endsWith('.md')).map((name) => `docs/guide/${name}`)];
+const guides = [...names('docs').filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`), ...['docs/guide', 'docs/results'].flatMap((folder) => names(folder).filter((name) => name.endsWith('.md')).map((name) => `${folder}/${name}`))];
 const packages = names('packages').map((name) => `packages/${name}/README.md`).filter((path) => existsSync(join(root, path)));
 const pages = ['README.md', 'CONTRIBUTING.md', 'examples/README.md', ...guides, ...packages];
 
@@ -20,7 +22,48 @@ describe('programs in READMEs and guides', () => {
   it.each(programs)('%s', async (name, code) => expect(await runProgram(name, code)).not.toBe(''), 120_000);
 });
 
+/** A shell's words; quotes hold several together. */
+const words = (line: string): string[] => Array.from(line.matchAll(/'([^']*)'|"([^"]*)"|(\S+)/g), ([, single, double, plain]) => single ?? double ?? plain!);
+
+describe('commands in READMEs and guides', () => {
+  const shell = pages.map((path) => [path, Array.from(read(path).matchAll(/^[ ]*```sh\n([\s\S]*?)^[ ]*```/gm), ([, block]) => block!.replaceAll(/\\\n/g, ' ').split('\n').map((line) => line.replace(/(^|\s)#.*$/, '').trim())).flat()] as const);
+
+  it.each(shell)('%s has commands and options that there are', (_, lines) => {
+    for (const line of lines) {
+      const [, job] = /(?:^|\s)npx tinyfusion\s+(.+)$/.exec(line) ?? [];
+      if (job === undefined || job === '--help') continue;
+      const main = program();
+      for (const command of [main, ...main.commands]) command.exitOverride().configureOutput({ writeErr: () => {}, writeOut: () => {} });
+      for (const command of main.commands) command.action(() => {});
+      expect(() => main.parse(words(job), { from: 'user' }), line).not.toThrow();
+    }
+  });
+
+  it.each(shell)('%s has scripts and packages that there are', (_, lines) => {
+    const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
+    for (const line of lines) {
+      const script = /^(?:npm run|pnpm(?: run)?) ([\w:-]+)/.exec(line)?.[1];
+      if (script !== undefined) expect(scripts, line).toHaveProperty([script]);
+      const example = /^npm run example -- ([\w-]+)/.exec(line)?.[1];
+      if (example !== undefined) expect(existsSync(join(root, 'examples', `${example}.ts`)), line).toBe(true);
+      for (const [, name] of line.matchAll(/@tinyfusion\/([\w-]+)/g)) expect(existsSync(join(root, 'packages', name!, 'package.json')), line).toBe(true);
+    }
+  });
+});
+
 describe('pages', () => {
+  it('have the numbers that were measured', () => expect(() => execFileSync(process.execPath, [join(root, 'scripts/tables.mjs'), '--check'], { stdio: 'pipe' })).not.toThrow());
+
+  it('the parity page names suites that there are', () => {
+    const suites = Array.from(read('docs/guide/parity.md').matchAll(/\| `([\w./-]+)` \|$/gm), ([, suite]) => suite!);
+    expect(suites.length).toBeGreaterThan(20);
+    for (const suite of suites) expect(existsSync(join(root, suite)) || existsSync(join(root, `test/golden/${suite}.golden.test.ts`)), suite).toBe(true);
+  });
+
+  it('README.md lists every package', () => {
+    for (const path of packages) expect(read('README.md')).toContain(`(${dirname(path)})`);
+  });
+
   it.each(pages)('%s leads to what is there', (path) => {
     const text = read(path).replaceAll(/^```[\s\S]*?^```|`[^`]*`/gm, '');
     const links = Array.from(text.matchAll(/\]\(([^)#\s]+)[^)]*\)/g), ([, to]) => to!).filter((to) => !/^(https?:|mailto:|\/)/.test(to) && !to.includes('/api/') && !to.startsWith('api/'));

@@ -25,6 +25,3 @@ export function duration(seconds: number): string {
 
 /** How blocks were chosen. */
 export const chosenBy = (criterion: string): string => (criterion === 'hand' ? 'by hand' : criterion);
-
-/** How many, with the word for it. */
-export const plural = (n: number, word: string): string => `${whole(n)} ${word}${n === 1 ? '' : 's'}`;

@@ -35,7 +35,7 @@ export function toggle(block: number): void {
 export const keepAll = (): void => take({ kept: Array.from({ length: state.model!.depth }, (_, i) => i), criterion: 'hand' });
 
 /** Remembers a choice among those tried. */
-export function remember(choice: Choice): void {
+function remember(choice: Choice): void {
   update({ tried: [...state.tried.filter((tried) => tried.choice.criterion !== choice.criterion || !sameBlocks(tried.choice, choice)), { choice, loss: undefined }] });
 }
 

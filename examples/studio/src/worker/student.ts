@@ -17,7 +17,7 @@ export interface KeptStudent {
 }
 
 /** How the choice was made, as it travels in the student's file. */
-export function recordOf({ kept, criterion, groups, confidence }: Choice): PruneRecord {
+function recordOf({ kept, criterion, groups, confidence }: Choice): PruneRecord {
   const { name, sha256, model, record } = session.teacher;
   return {
     version: 1,
