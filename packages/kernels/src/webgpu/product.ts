@@ -218,7 +218,7 @@ function runTogether(gpu: Gpu, id: DataId | undefined, work: readonly Pending[])
 }
 
 /** One dispatch for all jobs. */
-export function runJobs(gpu: Gpu, jobs: readonly Job[]): void {
+function runJobs(gpu: Gpu, jobs: readonly Job[]): void {
   const bindings = new Bindings();
   const bound = jobs.map((job, i) => bindJob(gpu, job, bindings, `j${i}`));
   const [only] = jobs;

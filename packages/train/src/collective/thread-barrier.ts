@@ -1,7 +1,8 @@
 import { TinyFusionError } from '@tinyfusion/core';
 
 /** Places of the numbers that threads share. */
-export const [ARRIVED, GENERATION, FAILED, SIZE, CAPACITY] = [0, 1, 2, 3, 4];
+const [ARRIVED, GENERATION, FAILED] = [0, 1, 2];
+export const [SIZE, CAPACITY] = [3, 4];
 
 /** How often a thread looks before it sleeps: the others are seldom far behind. */
 const SPINS = 2000;
