@@ -1,4 +1,4 @@
-import { ArgumentError, CancelledError, type LongTaskOptions, TinyFusionError } from '@tinyfusion/core';
+import { ArgumentError, BackendError, CancelledError, type LongTaskOptions, TinyFusionError } from '@tinyfusion/core';
 import { type AdamW, type Collective, type Ema, type Schedule, anyRank, broadcastJson, broadcastTrainingState, clipFactor, globalNorm, lossAndGradients, reduceGradients, restoreTrainingState, saveTrainingState, singleCollective } from '@tinyfusion/train';
 import type { StateDict } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
@@ -85,7 +85,8 @@ export type StepLoss = (step: number, report: (name: string, value: tf.Scalar | 
  *
  * @param loss called once a step inside the gradient scope, or once for each part of its batch
  * @throws TinyFusionError `DIVERGED` after 20 skipped steps in a row; ArgumentError where a batch cannot be shared among the
- * ranks; what a step throws, after the run was saved where its state could still be read
+ * ranks; what a step throws, after the run was saved where its state could still be read. BackendError where the device was
+ * lost or has no room, which says from where a run that is kept goes on
  */
 export async function optimise(loss: StepLoss, options: OptimiseOptions): Promise<void> {
   const { task, steps, groups, maxNorm = 1, ema, streams, history, micro, beforeStep, afterStep, signal, collective = singleCollective() } = options;
@@ -113,7 +114,15 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
     await keep.save(await saveTrainingState(parts, progress), step);
     savedAt = step;
   };
+  /** What is thrown in the place of a device's error. */
+  const ended = (error: unknown, step: number): unknown => {
+    if (keep === undefined || !((TinyFusionError.isInstance(error) && error.code === 'BACKEND') || isOutOfMemory(error))) return error;
+    const where = savedAt === step ? 'all steps before it are saved' : savedAt === 0 ? 'nothing was saved yet' : `it was saved at step ${savedAt}`;
+    return new BackendError(`${task} ended in step ${step + 1}: ${(error as Error).message} Of the run ${where}; the same command goes on from there`, { cause: error });
+  };
   let count = Math.min(micro?.parts ?? 1, own?.size ?? 1);
+  // memory that does not do shows when the parts of a batch are computed for the first time
+  let proven = 0;
   for (let step = from; step < steps; step++) {
     if (await anyRank(collective, signal?.aborted === true)) {
       await save(step);
@@ -142,7 +151,7 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
       // parameters are those of the step before: what can be read of them is kept
       if (start !== undefined) streams!.restore(start);
       await save(step).catch(() => {});
-      throw error;
+      throw ended(error, step);
     }
     const { gradients, values, vectors } = done;
     if (!(await anyRank(collective, !(Number.isFinite(norm) && Number.isFinite(values['loss']))))) {
@@ -154,6 +163,16 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
         at += own.length;
       }
       ema?.update();
+      if (proven !== count) {
+        // a device tells late that there was no room, and what it wrote is zeros then: weights that may be are not saved
+        try {
+          await parameters.at(-1)?.data();
+          await ema?.averages().at(-1)?.data();
+        } catch (error) {
+          throw ended(error, step);
+        }
+        proven = count;
+      }
     } else {
       skipped += 1;
       inRow += 1;
@@ -164,7 +183,11 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
     onProgress?.({ task, step: step + 1, total: steps, unit: 'step', values });
     if (Object.keys(vectors).length > 0) onDetail?.(step + 1, vectors);
     const stop = await anyRank(collective, (await afterStep?.(step, { ...values, ...vectors })) === 'stop');
-    if (stop || (keep !== undefined && ((step + 1) % keep.every === 0 || step + 1 === steps))) await save(step + 1);
+    if (stop || (keep !== undefined && ((step + 1) % keep.every === 0 || step + 1 === steps))) {
+      await save(step + 1).catch((error: unknown) => {
+        throw ended(error, step + 1);
+      });
+    }
     if (stop) {
       onProgress?.({ task, step: step + 1, total: step + 1, unit: 'step', values });
       return;
