@@ -69,7 +69,7 @@ console.log(sum);`);
     console.log(`gone through: ${peak} MB`);
     expect(Number(out)).toBeGreaterThan(2.6e9);
     expect(peak).toBeLessThan(300);
-  }, 120_000);
+  }, 300_000);
 
   it.each([
     ['F32', 2701],
@@ -86,7 +86,7 @@ console.log(model.blocks.length);`,
     console.log(`${dtype}: ${peak} MB`);
     expect(out).toMatch(/28$/);
     expect(peak).toBeLessThan(own + 300);
-  }, 200_000);
+  }, 600_000);
 
   it('and the command line says what it is', () => {
     const bin = fileURLToPath(new URL('../packages/cli/bin/tinyfusion.mjs', import.meta.url));

@@ -14,7 +14,8 @@ export interface ImageFolder {
   labels: Int32Array;
 }
 
-const readable = /\.(png|jpe?g|webp|tiff?|gif|avif|bmp|ppm)$/i;
+const endings = ['png', 'jpg', 'jpeg', 'webp', 'tif', 'tiff', 'gif', 'avif', 'bmp', 'ppm'];
+const readable = new RegExp(`\\.(${endings.join('|')})$`, 'i');
 
 /**
  * Lists the images below a folder.
@@ -25,9 +26,11 @@ export async function openImageFolder(root: string): Promise<ImageFolder> {
   try {
     names = (await readdir(root, { recursive: true, withFileTypes: true })).filter((f) => f.isFile() && readable.test(f.name)).map((f) => join(f.parentPath, f.name).slice(join(root, sep).length));
   } catch (cause) {
-    throw new DataError(`the folder ${root} cannot be read: ${(cause as NodeJS.ErrnoException).code ?? String(cause)}`, { cause });
+    const { code } = cause as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' ? 'there is no such folder' : code === 'ENOTDIR' ? 'it is a file' : code === 'EACCES' ? 'permission denied' : (code ?? String(cause));
+    throw new DataError(`the folder ${root} cannot be read: ${why}`, { cause });
   }
-  if (names.length === 0) throw new DataError(`${root} has no images; expected .png, .jpg, .webp or another kind of ${readable.source}, in it or in a folder for each class`);
+  if (names.length === 0) throw new DataError(`${root} has no images; expected files that end in ${endings.map((ending) => `.${ending}`).join(', ')}, in it or in a folder for each class`);
   const paths = names.toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0));
   const folders = paths.map((path) => (path.includes(sep) ? path.slice(0, path.indexOf(sep)) : ''));
   const classNames = [...new Set(folders)].filter((name) => name !== '');

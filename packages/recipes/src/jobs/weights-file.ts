@@ -1,5 +1,5 @@
-import type { LongTaskOptions } from '@tinyfusion/core';
-import { type Source, type StateDict, fetchCheckpoint, fetchFile, isLocatable } from '@tinyfusion/weights';
+import { CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
+import { type Source, type StateDict, fetchCheckpoint, fetchFile, isLocatable, knownCheckpoints } from '@tinyfusion/weights';
 import { fileSource, nodeCache, openCheckpoint } from '@tinyfusion/weights/node';
 import { access } from 'node:fs/promises';
 
@@ -8,11 +8,15 @@ import { access } from 'node:fs/promises';
 const fetchOptions = ({ signal, onProgress }: LongTaskOptions) => ({ signal, onProgress, offline: process.env['TINYFUSION_OFFLINE'] === '1', hubToken: process.env['HF_TOKEN'] });
 
 async function isWanted(path: string): Promise<boolean> {
-  if (!isLocatable(path)) return false;
-  return access(path).then(
-    () => false,
+  const isHere = await access(path).then(
     () => true,
+    () => false,
   );
+  if (isHere) return false;
+  if (isLocatable(path)) return true;
+  // a name, mistyped
+  if (/^[\w-]+$/.test(path)) throw new CheckpointError(`there is no file ${path}, and no published checkpoint of that name; known are ${Object.keys(knownCheckpoints).join(', ')}`);
+  return false;
 }
 
 /** A checkpoint, read lazily. Close it. @throws CheckpointError where it is neither here nor to be had */
