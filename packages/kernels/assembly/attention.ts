@@ -1,4 +1,4 @@
-import { softmaxRows } from './elementwise';
+import { softmaxGradRows, softmaxRows } from './elementwise';
 import { gemm } from './gemm';
 
 // Attention, one head at a time. Each operand has strides (in floats) by batch, head and row, so that packed qkv and
@@ -19,9 +19,9 @@ export function attention(
       const qAt = <usize>(n * qBatch + h * qHead) << 2;
       const kAt = <usize>(n * kBatch + h * kHead) << 2;
       const oAt = <usize>(n * oBatch + h * oHead) << 2;
-      gemm(q + qAt, qRow, 1, k + kAt, kRow, true, p, tk, tq, tk, d, false, inner);
+      gemm(q + qAt, qRow, 1, k + kAt, kRow, true, p, tk, tq, tk, d, false, 0, inner);
       softmaxRows(p, tq, tk, scale);
-      gemm(p, tk, 1, v + kAt, kRow, false, o + oAt, oRow, tq, d, tk, false, inner);
+      gemm(p, tk, 1, v + kAt, kRow, false, o + oAt, oRow, tq, d, tk, false, 0, inner);
     }
   }
 }
@@ -42,24 +42,13 @@ export function attentionGrad(
       const qAt = <usize>(n * qBatch + h * qHead) << 2;
       const kAt = <usize>(n * kBatch + h * kHead) << 2;
       const oAt = <usize>(n * oBatch + h * oHead) << 2;
-      gemm(q + qAt, qRow, 1, k + kAt, kRow, true, p, tk, tq, tk, d, false, inner);
+      gemm(q + qAt, qRow, 1, k + kAt, kRow, true, p, tk, tq, tk, d, false, 0, inner);
       softmaxRows(p, tq, tk, scale);
-      gemm(p, 1, tk, dO + oAt, oRow, false, dV + kAt, kRow, tk, d, tq, false, inner);
-      gemm(dO + oAt, oRow, 1, v + kAt, kRow, true, dS, tk, tq, tk, d, false, inner);
-      for (let i: i32 = 0; i < tq; ++i) {
-        const row = <usize>(i * tk) << 2;
-        let dot: f32 = 0;
-        for (let j: i32 = 0; j < tk; ++j) {
-          const at = row + (<usize>j << 2);
-          dot += load<f32>(p + at) * load<f32>(dS + at);
-        }
-        for (let j: i32 = 0; j < tk; ++j) {
-          const at = row + (<usize>j << 2);
-          store<f32>(dS + at, load<f32>(p + at) * (load<f32>(dS + at) - dot) * scale);
-        }
-      }
-      gemm(dS, tk, 1, k + kAt, kRow, false, dQ + qAt, qRow, tq, d, tk, false, inner);
-      gemm(dS, 1, tk, q + qAt, qRow, false, dK + kAt, kRow, tk, d, tq, false, inner);
+      gemm(p, 1, tk, dO + oAt, oRow, false, dV + kAt, kRow, tk, d, tq, false, 0, inner);
+      gemm(dO + oAt, oRow, 1, v + kAt, kRow, true, dS, tk, tq, tk, d, false, 0, inner);
+      softmaxGradRows(p, dS, tq, tk, scale);
+      gemm(dS, tk, 1, k + kAt, kRow, false, dQ + qAt, qRow, tq, d, tk, false, 0, inner);
+      gemm(dS, 1, tk, q + qAt, qRow, false, dK + kAt, kRow, tk, d, tq, false, 0, inner);
     }
   }
 }

@@ -65,8 +65,7 @@ export function conv2d(x: usize, taps: usize, bias: usize, y: usize, batch: i32,
     const image = x + (<usize>(n * h * w * c) << 2);
     const to = y + (<usize>(n * pixels * out) << 2);
     if (!plain) unfold(image, scratch, h, w, c, kh, kw, stride, top, left, oh, ow);
-    if (bias != 0) for (let p: i32 = 0; p < pixels; ++p) memory.copy(to + (<usize>(p * out) << 2), bias, <usize>out << 2);
-    gemm(plain ? image : scratch, k, 1, taps, k, true, to, out, pixels, out, k, bias != 0, inner);
+    gemm(plain ? image : scratch, k, 1, taps, k, true, to, out, pixels, out, k, false, bias, inner);
   }
 }
 
@@ -77,7 +76,7 @@ export function conv2dGradWeight(dy: usize, x: usize, dTaps: usize, batch: i32, 
   const inner = (scratch + (<usize>(pixels * k) << 2) + 15) & ~15;
   for (let n: i32 = 0; n < batch; ++n) {
     unfold(x + (<usize>(n * h * w * c) << 2), scratch, h, w, c, kh, kw, stride, top, left, oh, ow);
-    gemm(dy + (<usize>(n * pixels * out) << 2), 1, out, scratch, k, false, dTaps, k, out, k, pixels, n > 0, inner);
+    gemm(dy + (<usize>(n * pixels * out) << 2), 1, out, scratch, k, false, dTaps, k, out, k, pixels, n > 0, 0, inner);
   }
 }
 
@@ -88,7 +87,7 @@ export function conv2dGradInput(dy: usize, taps: usize, dx: usize, batch: i32, h
   const inner = (scratch + (<usize>(pixels * k) << 2) + 15) & ~15;
   memory.fill(dx, 0, <usize>(batch * h * w * c) << 2);
   for (let n: i32 = 0; n < batch; ++n) {
-    gemm(dy + (<usize>(n * pixels * out) << 2), out, 1, taps, k, false, scratch, k, pixels, k, out, false, inner);
+    gemm(dy + (<usize>(n * pixels * out) << 2), out, 1, taps, k, false, scratch, k, pixels, k, out, false, 0, inner);
     fold(scratch, dx + (<usize>(n * h * w * c) << 2), h, w, c, kh, kw, stride, top, left, oh, ow);
   }
 }

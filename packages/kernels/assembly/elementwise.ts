@@ -1,4 +1,4 @@
-import { exp4, loadUpTo4, sigmoid4, storeUpTo4 } from './math';
+import { exp4, loadUpTo4, max4, sigmoid4, storeUpTo4, sum4 } from './math';
 
 // tanh-GELU as x·σ(2u), u = √(2/π)(x + 0.044715x³), since (1 + tanh u)/2 = σ(2u)
 const A: f32 = 1.5957691216057308; // 2√(2/π)
@@ -116,25 +116,51 @@ export function sumOfSquares(x: usize, n: i32): f64 {
 
 /** Each row becomes its softmax after multiplication by `scale`, in place. */
 export function softmaxRows(x: usize, rows: i32, n: i32, scale: f32): void {
+  const whole = n & ~3;
+  const factor = f32x4.splat(scale);
   for (let i: i32 = 0; i < rows; ++i) {
     const row = x + (<usize>(i * n) << 2);
-    let most: f32 = -f32.MAX_VALUE;
-    for (let j: i32 = 0; j < n; ++j) most = max(most, load<f32>(row + (<usize>j << 2)) * scale);
-    let total: f32 = 0;
-    for (let j: i32 = 0; j < n; j += 4) {
+    let peak = f32x4.splat(-f32.MAX_VALUE);
+    for (let j: i32 = 0; j < whole; j += 4) peak = f32x4.pmax(peak, f32x4.mul(v128.load(row + (<usize>j << 2)), factor));
+    let most = max4(peak);
+    for (let j = whole; j < n; ++j) most = max(most, load<f32>(row + (<usize>j << 2)) * scale);
+    const top = f32x4.splat(most);
+    let sums = f32x4.splat(0);
+    for (let j: i32 = 0; j < whole; j += 4) {
       const p = row + (<usize>j << 2);
-      const e = exp4(f32x4.sub(f32x4.mul(loadUpTo4(p, n - j), f32x4.splat(scale)), f32x4.splat(most)));
-      storeUpTo4(p, e, n - j);
-      const lanes = min(4, n - j);
-      total += f32x4.extract_lane(e, 0);
-      if (lanes > 1) total += f32x4.extract_lane(e, 1);
-      if (lanes > 2) total += f32x4.extract_lane(e, 2);
-      if (lanes > 3) total += f32x4.extract_lane(e, 3);
+      const e = exp4(f32x4.sub(f32x4.mul(v128.load(p), factor), top));
+      v128.store(p, e);
+      sums = f32x4.add(sums, e);
+    }
+    let total = sum4(sums);
+    if (whole < n) {
+      const p = row + (<usize>whole << 2);
+      const e = exp4(f32x4.sub(f32x4.mul(loadUpTo4(p, n - whole), factor), top));
+      storeUpTo4(p, e, n - whole);
+      for (let j = whole; j < n; ++j) total += load<f32>(row + (<usize>j << 2));
     }
     const inverse = f32x4.splat(1 / total);
     for (let j: i32 = 0; j < n; j += 4) {
       const p = row + (<usize>j << 2);
       storeUpTo4(p, f32x4.mul(loadUpTo4(p, n - j), inverse), n - j);
+    }
+  }
+}
+
+/** Gradient of {@link softmaxRows}: dP becomes P·(dP − Σ P·dP)·scale, in place. */
+export function softmaxGradRows(p: usize, dP: usize, rows: i32, n: i32, scale: f32): void {
+  for (let i: i32 = 0; i < rows; ++i) {
+    const row = <usize>(i * n) << 2;
+    let sums = f32x4.splat(0);
+    for (let j: i32 = 0; j < n; j += 4) {
+      const at = row + (<usize>j << 2);
+      sums = f32x4.add(sums, f32x4.mul(loadUpTo4(p + at, n - j), loadUpTo4(dP + at, n - j)));
+    }
+    const dot = f32x4.splat(sum4(sums));
+    const factor = f32x4.splat(scale);
+    for (let j: i32 = 0; j < n; j += 4) {
+      const at = row + (<usize>j << 2);
+      storeUpTo4(dP + at, f32x4.mul(f32x4.mul(loadUpTo4(p + at, n - j), f32x4.sub(loadUpTo4(dP + at, n - j), dot)), factor), n - j);
     }
   }
 }

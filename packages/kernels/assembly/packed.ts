@@ -1,4 +1,5 @@
-// Weights held as float16 (two a word) or as bytes with a scale a row (four a word), low bits first.
+// Weights held as float16 (two a word), as bytes with a scale a row (four a word), or as half bytes with a scale for every
+// 32 values (eight a word), low bits first.
 
 /** 2¹¹²: what a float16's bits, moved to where a float32 has them, are too small by; it makes subnormals right as well. */
 const REBIAS: f32 = 5.192296858534828e33;
@@ -21,10 +22,19 @@ export function expandRow(from: usize, bits: i32, scale: f32, to: usize, count: 
   for (let i: i32 = whole; i < count; ++i) store<f32>(to + (<usize>i << 2), <f32>load<i8>(from + <usize>i) * scale);
 }
 
+/** `count` values of a row of half bytes, from the start of a group of 32 on, each group with its scale. Whole words are read. */
+export function expandRowOfFours(from: usize, scales: usize, to: usize, count: i32): void {
+  for (let i: i32 = 0; i < count; ++i) {
+    const shifted = <i32>load<u8>(from + (<usize>i >> 1)) << (28 - ((i & 1) << 2));
+    store<f32>(to + (<usize>i << 2), <f32>(shifted >> 28) * load<f32>(scales + (<usize>(i >> 5) << 2)));
+  }
+}
+
 /** All rows: `[rows, rowWords]` words to `[rows, count]` floats. */
 export function expandRows(words: usize, rowWords: i32, bits: i32, scale: usize, to: usize, rows: i32, count: i32): void {
   for (let r: i32 = 0; r < rows; ++r) {
-    expandRow(words + (<usize>(r * rowWords) << 2), bits, bits == 8 ? load<f32>(scale + (<usize>r << 2)) : 1, to + (<usize>(r * count) << 2), count);
+    if (bits == 4) expandRowOfFours(words + (<usize>(r * rowWords) << 2), scale + (<usize>(r * ((count + 31) >> 5)) << 2), to + (<usize>(r * count) << 2), count);
+    else expandRow(words + (<usize>(r * rowWords) << 2), bits, bits == 8 ? load<f32>(scale + (<usize>r << 2)) : 1, to + (<usize>(r * count) << 2), count);
   }
 }
 

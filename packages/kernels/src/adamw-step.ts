@@ -24,18 +24,23 @@ export interface AdamWAttributes {
   step: number;
   /** The gradient is multiplied by it first, as clipping asks. Default 1. */
   gradientScale?: number;
+  /**
+   * Whether parameter, m and v are given up: a backend that can writes the new values over them, where no other tensor
+   * shares them. Nothing may then be done with the old ones but to dispose them. Default `false`.
+   */
+  inPlace?: boolean;
 }
 
 /**
  * One step of `torch.optim.AdamW`: p ← p(1 − lr·decay) − lr·m̂/(√v̂ + ε) with bias-corrected moments.
- * @returns new tensors; the inputs are left as they are
+ * @returns new tensors; the inputs are left as they are, but with `inPlace`
  */
-export function adamWStep(inputs: AdamWInputs, { lr, beta1, beta2, epsilon, weightDecay, step, gradientScale = 1 }: AdamWAttributes): { parameter: tf.Tensor; m: tf.Tensor; v: tf.Tensor } {
+export function adamWStep(inputs: AdamWInputs, { lr, beta1, beta2, epsilon, weightDecay, step, gradientScale = 1, inPlace = false }: AdamWAttributes): { parameter: tf.Tensor; m: tf.Tensor; v: tf.Tensor } {
   const decay = 1 - lr * weightDecay;
   const rate = lr / (1 - beta1 ** step);
   const root = 1 / Math.sqrt(1 - beta2 ** step);
   if (tf.getKernel(ADAMW, tf.getBackend()) !== undefined) {
-    const attributes = { beta1, beta2, epsilon, decay, rate, root, gradientScale };
+    const attributes = { beta1, beta2, epsilon, decay, rate, root, gradientScale, inPlace: Number(inPlace) };
     const [parameter, m, v] = tf.engine().runKernel(ADAMW, { ...inputs }, attributes) as unknown as [tf.Tensor, tf.Tensor, tf.Tensor];
     return { parameter, m, v };
   }

@@ -14,28 +14,35 @@ import { GATED_ADD, GATED_ADD_GRAD } from './gated-add.js';
 import { LINEAR, SUM_ROWS } from './linear.js';
 import { GROUP_NORM, GROUP_NORM_GRAD, NORM, NORM_GRAD } from './norm.js';
 import { PACKED_LINEAR, UNPACK_WEIGHT } from './packed-linear.js';
+import { hasRelaxedSimd } from './relaxed-simd.js';
 import { SUM_OF_SQUARES } from './sum-of-squares.js';
-import { wasmBinary } from './wasm-binary.generated.js';
 
 /** What assembly/ exports; pointers and counts are numbers, flags 0 or 1. */
 type Exports = Record<string, (...args: number[]) => number>;
 
-/** Bytes that a matrix product needs as scratch, with room for alignment. */
-const GEMM_SCRATCH = 12_416 + 64;
-
 let library: Exports | undefined;
 let scratch = { at: 0, size: 0 };
+
+/** Options of {@link installWasmKernels}. */
+export interface InstallWasmKernelsOptions {
+  /**
+   * Whether products and sums are fused, rounded once, where the processor has that: relaxed SIMD. Results then differ in
+   * their last bits from one processor to another. Default: where the engine has it.
+   */
+  relaxedSimd?: boolean;
+}
 
 /**
  * Compiles the kernels and registers them with tfjs. Needs the `wasm` backend to be initialised; calling it again does
  * nothing.
  * @throws BackendError where the engine has no WebAssembly SIMD, or tfjs's backend is not the one these kernels know
  */
-export async function installWasmKernels(): Promise<void> {
+export async function installWasmKernels({ relaxedSimd = hasRelaxedSimd() }: InstallWasmKernelsOptions = {}): Promise<void> {
   if (library !== undefined) return;
   const backend = tf.findBackend('wasm') as BackendWasm | null;
   const memory = (backend as unknown as { wasm?: { asm?: { memory?: unknown } } } | null)?.wasm?.asm?.memory;
   if (!(memory instanceof WebAssembly.Memory)) throw new BackendError('the WASM kernels need tfjs-backend-wasm 4.22, initialised; its heap was not found. Call useBackend({ prefer: "wasm" }).');
+  const { wasmBinary } = await (relaxedSimd ? import('./wasm-binary-relaxed.generated.js') : import('./wasm-binary.generated.js'));
   const bytes = Uint8Array.from(atob(wasmBinary), (c) => c.charCodeAt(0));
   try {
     const { instance } = await WebAssembly.instantiate(bytes, { env: { memory } });
@@ -90,13 +97,18 @@ class Call {
     return info === undefined ? 0 : addressOf(this.backend, info);
   }
 
+  /** Whether nothing but the given tensor has these values, and the caller has done with them. */
+  mayReplace(name: string): boolean {
+    return Boolean(this.attributes['inPlace']) && this.backend.refCount(this.input(name).dataId) === 1;
+  }
+
   output(shape: readonly number[]): tf.TensorInfo {
     return this.backend.makeOutput([...shape], 'float32');
   }
 
-  /** Scratch for `floats` values and a matrix product, aligned to 16; valid until the next call. */
+  /** Scratch for `floats` values, then a matrix product, aligned to 16; valid until the next call. */
   scratch(floats = 0): number {
-    const size = floats * 4 + GEMM_SCRATCH;
+    const size = floats * 4 + gemmScratch(this.lib);
     if (scratch.size < size) {
       const wasm = this.backend.wasm as unknown as { _malloc(size: number): number; _free(at: number): void };
       if (scratch.at !== 0) wasm._free(scratch.at);
@@ -106,6 +118,11 @@ class Call {
     }
     return (scratch.at + 15) & ~15;
   }
+}
+
+/** Bytes that a matrix product needs as scratch, with room for alignment. */
+function gemmScratch(lib: Exports): number {
+  return lib['gemmScratch']!() + 64;
 }
 
 function addressOf(backend: BackendWasm, { dataId }: tf.TensorInfo): number {
@@ -150,6 +167,7 @@ function convGeometry(call: Call, x: readonly number[], weight: readonly number[
 
 const kernels: Readonly<Record<string, (call: Call) => tf.TensorInfo | tf.TensorInfo[]>> = {
   BatchMatMul: batchMatMul,
+  Identity: shared,
   _FusedMatMul: fusedMatMul,
   [GELU]: elementwise('gelu'),
   [GELU_GRAD]: elementwiseGrad('geluGrad'),
@@ -161,8 +179,7 @@ const kernels: Readonly<Record<string, (call: Call) => tf.TensorInfo | tf.Tensor
     const [n] = call.shape('weight') as [number];
     const y = call.output([rows, n]);
     const work = call.scratch();
-    if (call.inputs['bias'] !== undefined) call.lib['fillRows']!(call.at('bias'), call.at(y), rows, n);
-    call.lib['gemm']!(call.at('x'), k, 1, call.at('weight'), k, 1, call.at(y), n, rows, n, k, call.inputs['bias'] === undefined ? 0 : 1, work);
+    call.lib['gemm']!(call.at('x'), k, 1, call.at('weight'), k, 1, call.at(y), n, rows, n, k, 0, call.at('bias'), work);
     return y;
   },
   [PACKED_LINEAR]: (call) => {
@@ -170,8 +187,7 @@ const kernels: Readonly<Record<string, (call: Call) => tf.TensorInfo | tf.Tensor
     const [n, rowWords] = call.shape('words') as [number, number];
     const y = call.output([rows, n]);
     const work = call.scratch(3072);
-    if (call.inputs['bias'] !== undefined) call.lib['fillRows']!(call.at('bias'), call.at(y), rows, n);
-    call.lib['packedGemm']!(call.at('x'), call.at('words'), rowWords, call.number('bits'), call.at('scale'), call.at(y), rows, n, k, call.inputs['bias'] === undefined ? 0 : 1, work);
+    call.lib['packedGemm']!(call.at('x'), call.at('words'), rowWords, call.number('bits'), call.at('scale'), call.at(y), rows, n, k, call.at('bias'), work);
     return y;
   },
   [UNPACK_WEIGHT]: (call) => {
@@ -271,7 +287,7 @@ const kernels: Readonly<Record<string, (call: Call) => tf.TensorInfo | tf.Tensor
     const { numbers, columns, out } = convGeometry(call, call.shape('x'), weight);
     const y = call.output(out);
     const work = call.scratch(columns + 8 + call.size('weight'));
-    const taps = work + ((columns * 4 + GEMM_SCRATCH + 15) & ~15);
+    const taps = work + ((columns * 4 + gemmScratch(call.lib) + 15) & ~15);
     call.lib['swapTaps']!(call.at('weight'), taps, weight[0], weight[1], weight[2] * weight[3]);
     call.lib['conv2d']!(call.at('x'), taps, call.at('bias'), call.at(y), ...numbers, work);
     return y;
@@ -282,7 +298,7 @@ const kernels: Readonly<Record<string, (call: Call) => tf.TensorInfo | tf.Tensor
     const { numbers, columns } = convGeometry(call, shape, weight);
     const dx = call.output(shape);
     const work = call.scratch(columns + 8 + call.size('weight'));
-    const taps = work + ((columns * 4 + GEMM_SCRATCH + 15) & ~15);
+    const taps = work + ((columns * 4 + gemmScratch(call.lib) + 15) & ~15);
     call.lib['swapTaps']!(call.at('weight'), taps, weight[0], weight[1], weight[2] * weight[3]);
     call.lib['conv2dGradInput']!(call.at('dy'), taps, call.at(dx), ...numbers, work);
     return dx;
@@ -292,14 +308,15 @@ const kernels: Readonly<Record<string, (call: Call) => tf.TensorInfo | tf.Tensor
     const { numbers, columns } = convGeometry(call, call.shape('x'), shape);
     const dWeight = call.output(shape);
     const work = call.scratch(columns + 8 + sizeOf(shape));
-    const taps = work + ((columns * 4 + GEMM_SCRATCH + 15) & ~15);
+    const taps = work + ((columns * 4 + gemmScratch(call.lib) + 15) & ~15);
     call.lib['conv2dGradWeight']!(call.at('dy'), call.at('x'), taps, ...numbers, work);
     call.lib['swapTaps']!(taps, call.at(dWeight), shape[0], shape[2] * shape[3], shape[1]);
     return dWeight;
   },
   [ADAMW]: (call) => {
     const shape = call.shape('parameter');
-    const outputs = [call.output(shape), call.output(shape), call.output(shape)];
+    // tfjs's convolutions and PReLU keep copies of weights and would miss a change; its products are replaced here
+    const outputs = ['parameter', 'm', 'v'].map((name) => (call.mayReplace(name) && (name !== 'parameter' || shape.length === 2) ? shared(call, name) : call.output(shape)));
     const numbers = ['beta1', 'beta2', 'epsilon', 'decay', 'rate', 'root', 'gradientScale'].map((name) => call.number(name));
     call.lib['adamw']!(...['parameter', 'gradient', 'm', 'v'].map((name) => call.at(name)), ...outputs.map((o) => call.at(o)), call.size('parameter'), ...numbers);
     return outputs;
@@ -311,6 +328,13 @@ const kernels: Readonly<Record<string, (call: Call) => tf.TensorInfo | tf.Tensor
     return out;
   },
 };
+
+/** The same values once more, as a clone has them: tensors do not change, so nothing is copied. */
+function shared(call: Call, name = 'x'): tf.TensorInfo {
+  const { dataId, shape, dtype } = call.input(name);
+  call.backend.incRef(dataId);
+  return { dataId, shape, dtype };
+}
 
 /** `tf.matMul`: any batch, broadcast where one side's batch is 1 or absent, either operand transposed. */
 function batchMatMul(call: Call): tf.TensorInfo {

@@ -1,8 +1,8 @@
-import '@tensorflow/tfjs-backend-cpu';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { useBackend } from '../src/index.js';
-import { cases, draw, evaluate } from './cases.js';
+import { expectAgreement } from './agreement.js';
+import { cases, draw } from './cases.js';
 
 describe('kernels on wasm agree with the reference on cpu, value and gradient', () => {
   beforeAll(async () => {
@@ -11,17 +11,7 @@ describe('kernels on wasm agree with the reference on cpu, value and gradient', 
 
   for (const one of cases) {
     it(one.name, async () => {
-      const values = one.shapes.map(draw);
-      await tf.setBackend('cpu');
-      const expected = await evaluate(one, values);
-      await tf.setBackend('wasm');
-      const got = await evaluate(one, values);
-      for (const [i, reference] of expected.entries()) {
-        const largest = reference.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
-        const worst = reference.reduce((a, b, j) => Math.max(a, Math.abs(b - got[i]![j]!)), 0);
-        // float32 sums in another order: a few units in the last place of the largest term
-        expect(worst / (largest + 1e-6), i === 0 ? 'value' : `gradient ${i - 1}`).toBeLessThan(1e-5);
-      }
+      await expectAgreement(one, 'wasm');
     });
   }
 

@@ -55,7 +55,7 @@ export class AdamW {
     if (gradients.length !== this.#parameters.length) throw new ArgumentError('AdamW.step: gradients', gradients.length, `${this.#parameters.length} gradients, one for each parameter`);
     this.#step += 1;
     for (const [i, parameter] of this.#parameters.entries()) {
-      const next = adamWStep({ parameter, gradient: gradients[i]!, m: this.#m[i]!, v: this.#v[i]! }, { ...this.#options, lr, gradientScale, step: this.#step });
+      const next = adamWStep({ parameter, gradient: gradients[i]!, m: this.#m[i]!, v: this.#v[i]! }, { ...this.#options, lr, gradientScale, step: this.#step, inPlace: true });
       tf.dispose([this.#m[i]!, this.#v[i]!]);
       this.#m[i] = next.m;
       this.#v[i] = next.v;
