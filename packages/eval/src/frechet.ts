@@ -83,6 +83,6 @@ function warningsOf({ count, dimension: d, mean, covariance }: Statistics): stri
   // float32 features that vary at all vary by 6e-8 of themselves; a mean of equal ones rounds by 1e-16
   let constant = 0;
   for (let i = 0; i < d; i++) if (covariance[i * (d + 1)]! <= (1e-12 * mean[i]!) ** 2) constant++;
-  if (constant > 0) warnings.push(`${constant} of ${d} features are the same for all of ${count} samples: all images may be equal, or units of the feature network dead`);
+  if (constant > 0) warnings.push(`${constant} of ${d} features are the same for all ${count === Number.MAX_SAFE_INTEGER ? 'samples' : `of ${count} samples`} of a set: all images may be equal, or units of the feature network dead`);
   return warnings;
 }

@@ -63,7 +63,7 @@ describe('frechetDistance', () => {
     const { distance, ranks, warnings } = frechetDistance(constant, given([1, 1], [4, 0, 0, 9]));
     expect(distance).toBeCloseTo(2 * (1 - Math.fround(0.1)) ** 2 + 13, 12);
     expect(ranks[1]).toBe(2);
-    expect(warnings).toEqual(['2 of 2 features are the same for all of 20 samples: all images may be equal, or units of the feature network dead']);
+    expect(warnings).toEqual(['2 of 2 features are the same for all of 20 samples of a set: all images may be equal, or units of the feature network dead']);
     expect(frechetDistance(constant, constant).distance).toBe(0);
   });
 

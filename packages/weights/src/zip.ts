@@ -64,8 +64,20 @@ export async function openZip(source: Source): Promise<Map<string, ZipEntry>> {
         },
         stream: () => {
           const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-          entry.getData(writable, { checkSignature: true }).catch((cause: unknown) => writable.abort(damaged(name, cause)).catch(() => {}));
-          return readable;
+          entry.getData(writable, { checkSignature: true }).catch((cause: unknown) => writable.abort(cause).catch(() => {}));
+          const reader = readable.getReader();
+          return new ReadableStream<Uint8Array>({
+            pull: async (controller) => {
+              try {
+                const { done, value } = await reader.read();
+                if (done) controller.close();
+                else controller.enqueue(value);
+              } catch (cause) {
+                throw CheckpointError.isInstance(cause) ? cause : damaged(name, cause);
+              }
+            },
+            cancel: (reason) => reader.cancel(reason),
+          });
         },
         readStart: async (length) => {
           const parts: Uint8Array[] = [];

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createRng } from '@tinyfusion/core';
 import { describe, expect, it } from 'vitest';
-import { parseNpz, parseTorch, toFloat32, weightsOf, writableTensor, writeNpz, writeTorch, writeTorchArrays, type WritableTensor } from '../src/index.js';
+import { parseNpz, parseTorch, tensorParts, toFloat32, weightsOf, writableTensor, writeNpz, writeTorch, writeTorchArrays, type WritableTensor } from '../src/index.js';
 
 const folder = new URL('../../../fixtures/golden/files/', import.meta.url);
 const read = (file: string): Uint8Array => new Uint8Array(readFileSync(new URL(file, folder)));
@@ -44,6 +44,21 @@ const tensors = [
   ['naïve', writableTensor(values, [12], 'F16')],
   ['scalar', writableTensor(values.subarray(0, 1), [])],
 ] as const;
+
+it('an array that is damaged is so in parts too, and one left early holds nothing open', async () => {
+  const bytes = await writeNpz([['arr_0', { dtype: 'U8', shape: [300_000], bytes: new Uint8Array(300_000).fill(7) }]]);
+  const record = async (own: Uint8Array) => (await parseNpz(own, 'samples.npz')).tensors.get('arr_0')!;
+  const drain = async (own: Uint8Array): Promise<number> => {
+    let sum = 0;
+    for await (const part of tensorParts(await record(own))) sum += part.length;
+    return sum;
+  };
+  expect(await drain(bytes)).toBe(300_000);
+  bytes[200_000]! ^= 1;
+  await expect((await record(bytes)).read()).rejects.toThrow(/^samples\.npz: arr_0\.npy: .*damaged/);
+  await expect(drain(bytes)).rejects.toThrow(/^samples\.npz: arr_0\.npy: .*damaged/);
+  for await (const _ of tensorParts(await record(bytes))) break;
+});
 
 describe('what we write', () => {
   it.each(['pt', 'npz', 'compressed npz'])('comes back: %s', async (format) => {

@@ -4,7 +4,7 @@ import { CheckpointError, createRng } from '@tinyfusion/core';
 import { describe, expect, it } from 'vitest';
 import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type Source, type StateDict, readCheckpoint, readShardedSafetensors, weightsOf, writableTensor, writeNpy, writeNpz, writeSafetensors, writeTorch } from '../src/index.js';
+import { type Source, type StateDict, readCheckpoint, readShardedSafetensors, tensorParts, weightsOf, writableTensor, writeNpy, writeNpz, writeSafetensors, writeTorch } from '../src/index.js';
 
 const mutants = Number(process.env['TINYFUSION_MUTANTS'] ?? 4000);
 const rng = createRng(1);
@@ -97,6 +97,10 @@ describe('mutated files', () => {
               const size = record.shape.reduce((a, b) => a * b, 1);
               if (size > 1100 * (mutant.length + 1024)) throw new Error(`${name} of ${size} values from ${mutant.length} bytes`);
               const values = await record.read();
+              // in parts it is the same, or damaged too
+              let length = 0;
+              for await (const piece of tensorParts(record)) length += piece.length;
+              if (length !== values.length) throw new Error(`${name} has ${values.length} bytes at once and ${length} in parts`);
               if (values.length > 1100 * (mutant.length + 1024)) throw new Error(`${name} of ${values.length} bytes from ${mutant.length}`);
             }
           }
