@@ -2,6 +2,7 @@
 //   node scripts/start.mjs test [vitest arguments]
 //   node scripts/start.mjs quickstart [--fast] [options of `tinyfusion quickstart`]
 //   node scripts/start.mjs example NAME [arguments]
+//   node scripts/start.mjs studio
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 
@@ -44,7 +45,8 @@ if (job === 'test') {
   mkdirSync(folder, { recursive: true });
   writeFileSync(`${folder}${name}.mjs`, outputText);
   run(`example ${name}`, [process.execPath, `${folder}${name}.mjs`, ...args], process.env.INIT_CWD);
-} else stop(`unknown job ${JSON.stringify(job)}, expected test, quickstart or example`);
+} else if (job === 'studio') run('studio', [...pnpm, 'exec', 'vite', 'examples/studio', '--open', ...rest]);
+else stop(`unknown job ${JSON.stringify(job)}, expected test, quickstart, example or studio`);
 
 function run(name, [command, ...args], cwd = root) {
   const { status, signal, error } = spawnSync(command, args, { cwd, stdio: 'inherit', env: { ...process.env, TURBO_TELEMETRY_DISABLED: '1', DO_NOT_TRACK: '1' }, shell: process.platform === 'win32' });

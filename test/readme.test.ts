@@ -10,7 +10,7 @@ const read = (path: string): string => readFileSync(join(root, path), 'utf8');
 const names = (folder: string): string[] => readdirSync(join(root, folder)).toSorted();
 const guides = [...names('docs').filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`), ...['docs/guide', 'docs/results'].flatMap((folder) => names(folder).filter((name) => name.endsWith('.md')).map((name) => `${folder}/${name}`))];
 const packages = names('packages').map((name) => `packages/${name}/README.md`).filter((path) => existsSync(join(root, path)));
-const pages = ['README.md', 'CONTRIBUTING.md', 'examples/README.md', ...guides, ...packages];
+const pages = ['README.md', 'CONTRIBUTING.md', 'examples/README.md', 'examples/studio/README.md', 'integrations/README.md', ...guides, ...packages];
 
 describe('programs in READMEs and guides', () => {
   const programs = pages.flatMap((path) => Array.from(read(path).matchAll(/^```ts\n([\s\S]*?)^```/gm), ([, code], i) => [`${path} ${i + 1}`, code!] as const));
