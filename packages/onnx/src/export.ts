@@ -1,14 +1,18 @@
 import { ArgumentError } from '@tinyfusion/core';
-import { AutoencoderKL, DiT, MAR, SiT, type StoredModel } from '@tinyfusion/models';
+import { AutoencoderKL, DiT, MAR, SiT, type StoredModel, TinyAutoencoder } from '@tinyfusion/models';
 import { MODEL_KEY } from '@tinyfusion/nn';
 import { ditGraph } from './dit.js';
 import { GraphBuilder } from './graph-builder.js';
 import { headGraph, marGraph } from './mar.js';
 import { besideBytes, placed } from './placement.js';
 import { type EncodedModel, encodeModel } from './proto.js';
+import { tinyDecoderGraph, tinyEncoderGraph } from './tiny-autoencoder.js';
 import { decoderGraph, encoderGraph } from './vae.js';
 
-/** Networks of a model that has more than one: those of an {@link AutoencoderKL}, and those of a {@link MAR}. */
+/** What can be exported. */
+export type ExportableModel = StoredModel | TinyAutoencoder;
+
+/** Networks of a model that has more than one: those of an {@link AutoencoderKL} or {@link TinyAutoencoder}, and those of a {@link MAR}. */
 export type OnnxPart = 'decoder' | 'encoder' | 'transformer' | 'head';
 
 /** Options of {@link exportOnnx}. */
@@ -56,6 +60,7 @@ export interface OnnxExport {
  * - {@link DiT}, {@link SiT}: `x` `[N, H, W, C]`, `t` `[N]`, `y` `[N]` int32 → `output` `[N, H, W, outChannels]`
  * - {@link AutoencoderKL}, `'decoder'`: `x` `[N, h, w, latentChannels]`, unscaled → `output` `[N, H, W, C]`; `'encoder'`:
  *   `x` `[N, H, W, C]` → `mean` and `logVariance`; height and width may be any that the model takes
+ * - {@link TinyAutoencoder}, `'decoder'`: `x` `[N, h, w, 4]`, scaled → `output` `[N, 8·h, 8·w, 3]`; `'encoder'` the other way
  * - {@link MAR}, `'transformer'`: `tokens` `[N, L, C]`, `mask` `[N, L]` int32, not 0 where masked and as often in each
  *   sample, `y` `[N]` int32, numClasses for "no class" → `output` `[N, L, Z]`; `'head'`: `x` `[R, C]`, `t` `[R]`,
  *   `c` `[R, Z]`, rows of the transformer's output → `output` `[R, 2·C]`
@@ -67,7 +72,7 @@ export interface OnnxExport {
  * @throws ArgumentError where the model is of another kind, has no such part, holds adapters, or is too large for the one
  * file that was asked for; CheckpointError where a weight does not fit float16
  */
-export async function exportOnnx(model: StoredModel, options: ExportOnnxOptions = {}): Promise<OnnxExport> {
+export async function exportOnnx(model: ExportableModel, options: ExportOnnxOptions = {}): Promise<OnnxExport> {
   const { model: file, ...beside } = await onnxFiles(model, options);
   const bytes = new Uint8Array(file.size);
   let at = 0;
@@ -79,7 +84,7 @@ export async function exportOnnx(model: StoredModel, options: ExportOnnxOptions 
 }
 
 /** The files of a model, of which nothing is read before its turn, so that no more than one tensor is in memory. */
-export async function onnxFiles(model: StoredModel, options: ExportOnnxOptions): Promise<{ model: EncodedModel; data?: OnnxData }> {
+export async function onnxFiles(model: ExportableModel, options: ExportOnnxOptions): Promise<{ model: EncodedModel; data?: OnnxData }> {
   const { dtype = 'F32', metadata = [], externalData, dataName = 'model.onnx.data' } = options;
   if (dtype !== 'F32' && dtype !== 'F16') throw new ArgumentError('ExportOnnxOptions.dtype', dtype, "'F32' or 'F16'");
   if (!/^[^/\\]+$/.test(dataName)) throw new ArgumentError('ExportOnnxOptions.dataName', dataName, 'the name of a file in the same folder');
@@ -111,7 +116,7 @@ interface Plan {
 }
 
 /** What a model is, and how its graph is drawn. */
-function planOf(model: StoredModel, part: OnnxPart | undefined): Plan {
+function planOf(model: ExportableModel, part: OnnxPart | undefined): Plan {
   if (model instanceof DiT) {
     if (part !== undefined) throw new ArgumentError('ExportOnnxOptions.part', part, 'none: the model is one network');
     return { type: model instanceof SiT ? 'SiT' : 'DiT', config: { ...model.config, depth: model.blocks.length }, draw: (g) => ditGraph(g, model) };
@@ -121,11 +126,16 @@ function planOf(model: StoredModel, part: OnnxPart | undefined): Plan {
     if (chosen !== 'decoder' && chosen !== 'encoder') throw new ArgumentError('ExportOnnxOptions.part', chosen, "'decoder' or 'encoder'");
     return { type: 'AutoencoderKL', config: model.config, part: chosen, draw: (g) => (chosen === 'decoder' ? decoderGraph(g, model) : encoderGraph(g, model)) };
   }
+  if (model instanceof TinyAutoencoder) {
+    const chosen = part ?? 'decoder';
+    if (chosen !== 'decoder' && chosen !== 'encoder') throw new ArgumentError('ExportOnnxOptions.part', chosen, "'decoder' or 'encoder'");
+    return { type: 'TinyAutoencoder', config: model.config, part: chosen, draw: (g) => (chosen === 'decoder' ? tinyDecoderGraph(g, model) : tinyEncoderGraph(g, model)) };
+  }
   if (model instanceof MAR) {
     const chosen = part ?? 'transformer';
     if (chosen !== 'transformer' && chosen !== 'head') throw new ArgumentError('ExportOnnxOptions.part', chosen, "'transformer' or 'head'");
     const config = { ...model.config, encoderDepth: model.encoder_blocks.length, decoderDepth: model.decoder_blocks.length };
     return { type: 'MAR', config, part: chosen, draw: (g) => (chosen === 'transformer' ? marGraph(g, model) : headGraph(g, model.diffloss.net)) };
   }
-  throw new ArgumentError('exportOnnx: model', (model as object | null)?.constructor?.name ?? String(model), 'a DiT, SiT, MAR or AutoencoderKL');
+  throw new ArgumentError('exportOnnx: model', (model as object | null)?.constructor?.name ?? String(model), 'a DiT, SiT, MAR, AutoencoderKL or TinyAutoencoder');
 }

@@ -1,2 +1,2 @@
 export { onnxDenoiser, type OnnxDenoiserOptions } from './denoiser.js';
-export { exportOnnx, type ExportOnnxOptions, type OnnxData, type OnnxExport, type OnnxPart } from './export.js';
+export { exportOnnx, type ExportableModel, type ExportOnnxOptions, type OnnxData, type OnnxExport, type OnnxPart } from './export.js';

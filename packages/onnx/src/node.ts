@@ -2,11 +2,10 @@
  * ONNX files on disk, under Node.
  * @packageDocumentation
  */
-import type { StoredModel } from '@tinyfusion/models';
 import { writeAtomic } from '@tinyfusion/weights/node';
 import { writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { type ExportOnnxOptions, onnxFiles } from './export.js';
+import { type ExportableModel, type ExportOnnxOptions, onnxFiles } from './export.js';
 
 /** Options of {@link writeOnnx}. */
 export type WriteOnnxOptions = Omit<ExportOnnxOptions, 'dataName'>;
@@ -19,7 +18,7 @@ export type WriteOnnxOptions = Omit<ExportOnnxOptions, 'dataName'>;
  * @returns the paths that were written
  * @throws as `exportOnnx`, and CheckpointError where a file cannot be written
  */
-export async function writeOnnx(path: string, model: StoredModel, options: WriteOnnxOptions = {}): Promise<string[]> {
+export async function writeOnnx(path: string, model: ExportableModel, options: WriteOnnxOptions = {}): Promise<string[]> {
   const { model: file, data } = await onnxFiles(model, { ...options, dataName: `${basename(path)}.data` });
   const beside = data === undefined ? [] : [join(dirname(path), data.name)];
   if (data !== undefined) await writeAtomic(beside[0]!, (handle) => writeFile(handle, data.stream()));

@@ -11,7 +11,7 @@ type ResBlock = Level['block'][number];
 type SpatialAttention = Level['attn'][number];
 
 /** Zeros on every side of a 3×3 convolution. */
-const around = { pads: [1, 1, 1, 1] };
+export const around = { pads: [1, 1, 1, 1] };
 
 /** `AutoencoderKL.decode`: `x` `[N, h, w, latentChannels]`, unscaled → `output` `[N, f·h, f·w, C]`; any h and w. */
 export function decoderGraph(g: GraphBuilder, model: AutoencoderKL): void {
@@ -39,8 +39,8 @@ export function encoderGraph(g: GraphBuilder, model: AutoencoderKL): void {
   g.output('logVariance', g.node('Clip', [logVariance, g.scalar(-30), g.scalar(20)]), ['N', 'h', 'w', latentChannels]);
 }
 
-const channelsFirst = (g: GraphBuilder, x: Value): Value => g.node('Transpose', [fromFloat32(g, x)], { perm: [0, 3, 1, 2] });
-const channelsLast = (g: GraphBuilder, x: Value): Value => g.node('Transpose', [x], { perm: [0, 2, 3, 1] });
+export const channelsFirst = (g: GraphBuilder, x: Value): Value => g.node('Transpose', [fromFloat32(g, x)], { perm: [0, 3, 1, 2] });
+export const channelsLast = (g: GraphBuilder, x: Value): Value => g.node('Transpose', [x], { perm: [0, 2, 3, 1] });
 
 /** SiLU of the normalised. */
 const normed = (g: GraphBuilder, norm: GroupNorm, x: Value, groups: number): Value => silu(g, groupNorm(g, norm, x, groups));
@@ -77,7 +77,7 @@ function spatialAttention(g: GraphBuilder, { norm, q, k, v, proj_out }: SpatialA
 }
 
 /** Each pixel as a 2×2 block. */
-function repeatPixels(g: GraphBuilder, x: Value): Value {
+export function repeatPixels(g: GraphBuilder, x: Value): Value {
   const scales = g.floats('scales', Float32Array.of(1, 1, 2, 2), [4], 'F32');
   return g.node('Resize', [x, '', scales], { mode: 'nearest', coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' });
 }

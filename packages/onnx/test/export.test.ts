@@ -162,6 +162,16 @@ describe('AutoencoderKL', () => {
   });
 });
 
+describe('TAESD', () => {
+  it.each([['F32', 1e-4], ['F16', 2e-2]] as const)('both ways in %s', async (dtype, tolerance) => {
+    const model = fill(new TinyAutoencoder({ init: 'zeros' }), 3, 0.05);
+    const [z, x] = [noise(createRng(2), [2, 3, 2, 4]) as tf.Tensor4D, noise(createRng(3), [1, 16, 24, 3]) as tf.Tensor4D];
+    const run = async (part: 'decoder' | 'encoder', input: tf.Tensor) => (await runOnnx((await exportOnnx(model, { dtype, part })).model, { x: input })).output;
+    expect((await difference(await run('decoder', z), model.decode(z))).relative).toBeLessThan(tolerance);
+    expect((await difference(await run('encoder', x), model.toLatents(x))).relative).toBeLessThan(tolerance);
+  });
+});
+
 describe('the file', () => {
   it('names its inputs and outputs, with a free batch, and keeps metadata', async () => {
     const { model: file, data } = await exportOnnx(new DiT(dit, { init: 'zeros' }), { metadata: [['tinyfusion.prune', '{"kept":[0,2]}']] });
@@ -215,8 +225,8 @@ describe('the file', () => {
 
 describe('errors', () => {
   it.each([
-    ['another model', () => exportOnnx(new TinyAutoencoder({ init: 'zeros' }) as never), /a DiT, SiT, MAR or AutoencoderKL/],
-    ['no model', () => exportOnnx(null as never), /a DiT, SiT, MAR or AutoencoderKL/],
+    ['another model', () => exportOnnx(new Linear(2, 2, { init: 'zeros' }) as never), /a DiT, SiT, MAR, AutoencoderKL or TinyAutoencoder/],
+    ['no model', () => exportOnnx(null as never), /a DiT, SiT, MAR, AutoencoderKL or TinyAutoencoder/],
     ['a part that a DiT has not', () => exportOnnx(new DiT(dit, { init: 'zeros' }), { part: 'decoder' }), /part is "decoder"/],
     ['a part that MAR has not', () => exportOnnx(new MAR(mar, { init: 'zeros' }), { part: 'encoder' }), /'transformer' or 'head'/],
     ['a part that an autoencoder has not', () => exportOnnx(new AutoencoderKL(vae, { init: 'zeros' }), { part: 'head' }), /'decoder' or 'encoder'/],

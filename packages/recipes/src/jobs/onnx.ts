@@ -1,7 +1,7 @@
 import { CheckpointError } from '@tinyfusion/core';
-import { type StoredModel, loadModel, loadReference, loadReferenceAutoencoder } from '@tinyfusion/models';
+import { loadModel, loadReference, loadReferenceAutoencoder, loadTinyAutoencoder } from '@tinyfusion/models';
 import { MODEL_KEY } from '@tinyfusion/nn';
-import type { OnnxPart } from '@tinyfusion/onnx';
+import type { ExportableModel, OnnxPart } from '@tinyfusion/onnx';
 import { writeOnnx } from '@tinyfusion/onnx/node';
 import { PRUNE_RECORD_KEY } from '@tinyfusion/pruning';
 import { type StateDict, weightsOf } from '@tinyfusion/weights';
@@ -30,9 +30,10 @@ export async function onnxJob(from: string, to: string, { model: name, part, dty
   console.log(`wrote ${paths.join(' and ')}`);
 }
 
-async function modelOf(checkpoint: StateDict, state: StateDict, name: string | undefined): Promise<StoredModel> {
+async function modelOf(checkpoint: StateDict, state: StateDict, name: string | undefined): Promise<ExportableModel> {
   if (name !== undefined) return loadReference(name, state);
   if (checkpoint.metadata.has(MODEL_KEY)) return loadModel(checkpoint);
   if (state.tensors.has('encoder.conv_in.weight') || state.tensors.has('decoder.conv_in.weight')) return loadReferenceAutoencoder(state);
+  if (state.tensors.has('decoder.layers.3.conv.0.weight')) return loadTinyAutoencoder(state);
   throw new CheckpointError('the checkpoint does not say which model it is of; name it with --model, e.g. DiT-XL/2');
 }
