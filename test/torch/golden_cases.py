@@ -299,6 +299,170 @@ def gaussian(folder, seed):
         write(folder, f'gaussian_sample_{name}', {'model': config, 'process': settings, 'sampler': sampler, 'eta': eta, 'cfg_scale': scale, 'clip_denoised': clip}, net.stored() | {'in.z': z, 'in.y': y, 'in.noise': torch.stack(noises), 'out.samples': torch.stack(samples), 'out.pred_xstart': torch.stack(starts)})
 
 
+def distillation(folder, seed):
+    kept, betas = process('linear', 1000, '')
+    t = {key: torch.tensor(value, dtype=torch.float32) for key, value in tables(betas, kept).items()}
+    at = lambda name, steps: t[name][steps][:, None, None, None]
+    flat = lambda x: x.flatten(1).mean(1)
+    cdf = lambda x: 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3)))
+
+    def moments(out, x, steps):
+        """Mean and log variance of the reverse step that a model predicts."""
+        eps, part = out.chunk(2, 1)
+        start = at('sqrt_recip_alphas_cumprod', steps) * x - at('sqrt_recipm1_alphas_cumprod', steps) * eps
+        mean = at('posterior_mean_coef1', steps) * start + at('posterior_mean_coef2', steps) * x
+        share = (part + 1) / 2
+        return mean.detach(), share * at('betas', steps).log() + (1 - share) * at('posterior_log_variance_clipped', steps)
+
+    def bits(mean1, log1, mean2, log2, x0, steps):
+        """KL of Gaussians in bits, and at t = 0 what it takes to say which of 256 values a pixel has."""
+        kl = 0.5 * (-1 + log2 - log1 + (log1 - log2).exp() + (mean1 - mean2) ** 2 * (-log2).exp())
+        scale, centred = (-0.5 * log2).exp(), x0 - mean2
+        above, below = cdf(scale * (centred + 1 / 255)), cdf(scale * (centred - 1 / 255))
+        log = lambda p: p.clamp(min=1e-12).log()
+        likelihood = torch.where(x0 < -0.999, log(above), torch.where(x0 > 0.999, log(1 - below), log(above - below)))
+        return torch.where(steps == 0, flat(-likelihood), flat(kl)) / math.log(2)
+
+    for name, sigma, mapping, alpha, beta, depths in [('three', True, [[0, 0], [1, 2], [2, 4]], 0.7, 0.05, (3, 6)), ('fixed', False, [[1, 3]], 1.0, 0.2, (2, 5))]:
+        student, teacher = [Transformer(model(depth=depth, width=24, heads=heads, sigma=sigma, classes=6), seed + 80 + depth) for depth, heads in zip(depths, (3, 3))]
+        g = torch.Generator().manual_seed(seed + 90)
+        n = 4
+        x0 = torch.rand(n, 4, 4, 4, generator=g) * 2.4 - 1.2
+        x0, noise = x0.clamp(-1, 1), torch.randn(n, 4, 4, 4, generator=g)
+        steps, y = torch.tensor([0, 1, 400, 999]), torch.randint(0, 7, (n,), generator=g)
+        x = at('sqrt_alphas_cumprod', steps) * x0 + at('sqrt_one_minus_alphas_cumprod', steps) * noise
+        features = [[], []]
+        own = student.forward(x, steps.float(), y, outputs=features[0])
+        with torch.no_grad():
+            theirs = teacher.forward(x, steps.float(), y, outputs=features[1])
+        out, feature = {}, 0
+        for s, i in mapping:
+            masked = []
+            for side, layer, h in [('student', s, features[0][s]), ('teacher', i, features[1][i])]:
+                rows = h.detach().flatten(1)
+                mask = ((rows - rows.mean(1, keepdim=True)).abs() < 2 * rows.var(1, keepdim=True).sqrt()).float().view_as(h)
+                out |= {f'out.feature.{side}.{layer}': h, f'out.mask.{side}.{layer}': mask}
+                masked.append(h * mask)
+            feature = feature + ((masked[0] - masked[1]) ** 2).flatten(1).mean(1) / len(mapping)
+        if sigma:
+            mse, kd = flat((own[:, :4] - noise) ** 2), flat((own[:, :4] - theirs[:, :4]) ** 2)
+            truth = at('posterior_mean_coef1', steps) * x0 + at('posterior_mean_coef2', steps) * x
+            mean, log = moments(torch.cat([own[:, :4].detach(), own[:, 4:]], 1), x, steps)
+            mean2, log2 = moments(theirs, x, steps)
+            truth_part = mse + bits(truth, at('posterior_log_variance_clipped', steps), mean, log, x0, steps)
+            kd = kd + bits(mean2, log2, mean, log, x0, steps)
+        else:
+            mse, kd = flat((own - noise) ** 2), flat((own - theirs) ** 2)
+            truth_part = mse
+        plain = alpha * kd + (1 - alpha) * truth_part
+        loss = plain + beta * feature
+        out |= {'out.mse': mse, 'out.gt': truth_part, 'out.kd_loss': kd, 'out.feat_loss': feature, 'out.loss': loss, 'out.plain.loss': plain}
+        parameters = {key: value for key, value in student.w.items() if value.requires_grad}
+        for prefix, value in [('grad.', loss), ('grad.feat.', feature)]:
+            found = torch.autograd.grad(value.mean(), parameters.values(), retain_graph=True, allow_unused=True)
+            out |= {prefix + key: grad for key, grad in zip(parameters, found) if grad is not None}
+        weights = {f'w.{side}.{key}': value for side, net in [('student', student), ('teacher', teacher)] for key, value in net.w.items()}
+        write(folder, f'tinyfusion_kd_{name}', {'student': student.config, 'teacher': teacher.config, 'mapping': mapping, 'learn_sigma': sigma, 'alpha_kd': alpha, 'beta_feat': beta, 'train': False}, weights | out | {'in.x0': x0, 'in.noise': noise, 'in.t': steps, 'in.y': y})
+
+
+# autoencoders -----------------------------------------------------------------------------------------------------------
+
+def autoencoders(folder, seed):
+    for name, ch, mult, blocks, resolution, embed, at_encoder, at_decoder, channels in [('attention', 32, [1, 2, 3], 1, 16, 3, [16, 4], [8], 3), ('grey', 64, [1], 2, 8, 5, [], [8], 1)]:
+        g = torch.Generator().manual_seed(seed + 200 + ch)
+        w = {}
+
+        def conv(key, a, b, k=3):
+            w[f'{key}.weight'] = (torch.randn(b, a, k, k, generator=g) / math.sqrt(a * k * k)).requires_grad_()
+            w[f'{key}.bias'] = (torch.randn(b, generator=g) * 0.1).requires_grad_()
+
+        def norm(key, a):
+            w[f'{key}.weight'], w[f'{key}.bias'] = 1 + torch.randn(a, generator=g) * 0.1, torch.randn(a, generator=g) * 0.1
+
+        def resnet(key, a, b):
+            norm(f'{key}.norm1', a), conv(f'{key}.conv1', a, b), norm(f'{key}.norm2', b), conv(f'{key}.conv2', b, b)
+            if a != b:
+                conv(f'{key}.nin_shortcut', a, b, 1)
+
+        def attention(key, a):
+            norm(f'{key}.norm', a)
+            for part in ['q', 'k', 'v', 'proj_out']:
+                conv(f'{key}.{part}', a, a, 1)
+
+        def middle(key, a):
+            resnet(f'{key}.block_1', a, a), attention(f'{key}.attn_1', a), resnet(f'{key}.block_2', a, a)
+
+        widths, levels = [ch * m for m in mult], len(mult)
+        conv('encoder.conv_in', channels, ch)
+        for i, width in enumerate(widths):
+            for j in range(blocks):
+                resnet(f'encoder.down.{i}.block.{j}', (widths[i - 1] if i else ch) if j == 0 else width, width)
+                if resolution // 2 ** i in at_encoder:
+                    attention(f'encoder.down.{i}.attn.{j}', width)
+            if i < levels - 1:
+                conv(f'encoder.down.{i}.downsample.conv', width, width)
+        middle('encoder.mid', widths[-1]), norm('encoder.norm_out', widths[-1]), conv('encoder.conv_out', widths[-1], 2 * embed)
+        conv('decoder.conv_in', embed, widths[-1]), middle('decoder.mid', widths[-1])
+        last = widths[-1]
+        for i in reversed(range(levels)):
+            for j in range(blocks + 1):
+                resnet(f'decoder.up.{i}.block.{j}', last, widths[i])
+                last = widths[i]
+                if resolution // 2 ** i in at_decoder:
+                    attention(f'decoder.up.{i}.attn.{j}', last)
+            if i > 0:
+                conv(f'decoder.up.{i}.upsample.conv', last, last)
+        norm('decoder.norm_out', last), conv('decoder.conv_out', last, channels)
+        conv('quant_conv', 2 * embed, 2 * embed, 1), conv('post_quant_conv', embed, embed, 1)
+
+        run = lambda key, x, **more: F.conv2d(x, w[f'{key}.weight'], w[f'{key}.bias'], **more)
+        normed = lambda key, x: F.group_norm(x, 32, w[f'{key}.weight'], w[f'{key}.bias'], eps=1e-6)
+
+        def through(key, x):
+            h = run(f'{key}.conv2', F.silu(normed(f'{key}.norm2', run(f'{key}.conv1', F.silu(normed(f'{key}.norm1', x)), padding=1))), padding=1)
+            return h + (run(f'{key}.nin_shortcut', x) if f'{key}.nin_shortcut.weight' in w else x)
+
+        def mixed(key, x):
+            h = normed(f'{key}.norm', x)
+            q, k, v = [run(f'{key}.{part}', h).flatten(2) for part in 'qkv']
+            scores = (q.transpose(1, 2) @ k * x.shape[1] ** -0.5).softmax(-1)
+            return x + run(f'{key}.proj_out', (v @ scores.transpose(1, 2)).view_as(x))
+
+        def stack(side, i, h, count):
+            for j in range(count):
+                h = through(f'{side}.{i}.block.{j}', h)
+                if f'{side}.{i}.attn.{j}.q.weight' in w:
+                    h = mixed(f'{side}.{i}.attn.{j}', h)
+            return h
+
+        middle_of = lambda side, h: through(f'{side}.mid.block_2', mixed(f'{side}.mid.attn_1', through(f'{side}.mid.block_1', h)))
+
+        def encode(x):
+            h = run('encoder.conv_in', x, padding=1)
+            for i in range(levels):
+                h = stack('encoder.down', i, h, blocks)
+                if i < levels - 1:
+                    h = run(f'encoder.down.{i}.downsample.conv', F.pad(h, (0, 1, 0, 1)), stride=2)
+            h = run('encoder.conv_out', F.silu(normed('encoder.norm_out', middle_of('encoder', h))), padding=1)
+            return run('quant_conv', h).chunk(2, 1)
+
+        def decode(z):
+            h = middle_of('decoder', run('decoder.conv_in', run('post_quant_conv', z), padding=1))
+            for i in reversed(range(levels)):
+                h = stack('decoder.up', i, h, blocks + 1)
+                if i > 0:
+                    h = run(f'decoder.up.{i}.upsample.conv', F.interpolate(h, scale_factor=2.0, mode='nearest'), padding=1)
+            return run('decoder.conv_out', F.silu(normed('decoder.norm_out', h)), padding=1)
+
+        x = (torch.rand(2, channels, resolution, resolution + 4 * (levels > 1), generator=g) * 2 - 1).requires_grad_()
+        mean, log = encode(x)
+        log = log.clamp(-30, 20)
+        noise, z = torch.randn(mean.shape, generator=g), torch.randn(mean.shape, generator=g)
+        loss = (decode(mean) ** 2).mean()
+        kl = 0.5 * (mean ** 2 + log.exp() - 1 - log).sum((1, 2, 3))
+        write(folder, f'vae_{name}', {'vae': {'ch': ch, 'ch_mult': mult, 'num_res_blocks': blocks, 'resolution': resolution, 'embed_dim': embed, 'encoder_attn_resolutions': at_encoder, 'decoder_attn_resolutions': at_decoder}, 'weights': {'kind': 'stored'}}, {f'w.{key}': value for key, value in w.items()} | {'in.x': x, 'in.z': z, 'in.posterior_noise': noise, 'out.mean': mean, 'out.logvar': log, 'out.sample': mean + (0.5 * log).exp() * noise, 'out.kl': kl, 'out.decoded': decode(z), 'out.recon_loss': loss, 'grad.in.x': torch.autograd.grad(loss, x)[0]})
+
+
 # metrics, images, streams, the optimiser ---------------------------------------------------------------------------------
 
 def metrics(folder, seed):
@@ -433,5 +597,5 @@ if __name__ == '__main__':
     torch.set_num_threads(1)
     out, first = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 9000
     out.mkdir(parents=True, exist_ok=True)
-    for make in [transformers, gates, gaussian, metrics, images, streams, optimizer]:
+    for make in [transformers, gates, gaussian, distillation, autoencoders, metrics, images, streams, optimizer]:
         make(out, first)
