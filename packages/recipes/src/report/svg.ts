@@ -2,13 +2,13 @@
 export const chartCss = `svg { width: 100%; height: auto; } .grid { stroke: var(--line); } .tick, .label { fill: var(--soft); font: 11px system-ui, sans-serif; } .kept { fill: var(--c0); }
 .line { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
 .line.s0 { stroke: var(--c0); } .line.s1 { stroke: var(--c1); } .line.s2 { stroke: var(--c2); } .line.s3 { stroke: var(--c3); } .line.s4 { stroke: var(--c4); } .line.s5 { stroke: var(--c5); }
-.dot { stroke-linecap: round; stroke-width: 6; }
+.dot { stroke-linecap: round; stroke-width: 6; } .dash { stroke-dasharray: 5 3; } .mark { stroke: var(--soft); stroke-dasharray: 2 3; }
 `;
 
 /** One curve of a chart. */
 export interface Series {
   name: string;
-  /** CSS class that carries the colour, `s0` … `s5`. */
+  /** CSS class that carries the colour, `s0` … `s5`; with ` dash` broken. */
   style: string;
   points: readonly (readonly [x: number, y: number])[];
 }
@@ -20,6 +20,8 @@ export interface ChartOptions {
   yLabel: string;
   /** Whether the vertical axis is logarithmic. Default `false`. */
   logarithmic?: boolean;
+  /** Upright lines with a name, e.g. thresholds. Default: none. */
+  marks?: readonly (readonly [x: number, name: string])[];
 }
 
 const width = 640;
@@ -27,7 +29,7 @@ const height = 300;
 const margin = { left: 58, right: 12, top: 12, bottom: 40 };
 
 /** A line chart as SVG. Points with a value that is not finite, or not positive on a logarithmic axis, are left out. */
-export function lineChart(series: readonly Series[], { title, xLabel, yLabel, logarithmic = false }: ChartOptions): string {
+export function lineChart(series: readonly Series[], { title, xLabel, yLabel, logarithmic = false, marks = [] }: ChartOptions): string {
   const usable = series.map((s) => ({ ...s, points: s.points.filter(([, y]) => Number.isFinite(y) && (!logarithmic || y > 0)) })).filter((s) => s.points.length > 0);
   const all = usable.flatMap((s) => [...s.points]);
   if (all.length === 0) return '';
@@ -45,6 +47,7 @@ export function lineChart(series: readonly Series[], { title, xLabel, yLabel, lo
     ...xTicks.map((v) => `<text class="tick" x="${px(v).toFixed(1)}" y="${height - margin.bottom + 16}" text-anchor="middle">${short(v)}</text>`),
     `<text class="label" x="${(width + margin.left) / 2}" y="${height - 6}" text-anchor="middle">${escape(xLabel)}</text>`,
     `<text class="label" transform="translate(14 ${(height - margin.bottom) / 2}) rotate(-90)" text-anchor="middle">${escape(yLabel)}</text>`,
+    ...marks.filter(([x]) => x >= x0 && x <= x1).map(([x, name]) => `<line class="mark" x1="${px(x).toFixed(1)}" x2="${px(x).toFixed(1)}" y1="${margin.top}" y2="${height - margin.bottom}"/><text class="tick" x="${(px(x) + 4).toFixed(1)}" y="${height - margin.bottom - 6}">${escape(name)}</text>`),
     ...lines,
     '</svg>',
     `<p class="legend">${usable.map((s) => `<span><i class="${s.style}"></i>${escape(s.name)}</span>`).join('')}</p>`,
@@ -60,11 +63,19 @@ export function scatterPlot(points: readonly (readonly [x: number, y: number])[]
 /** A chart as a file of its own: with colours that suit light and dark pages, and its legend inside. */
 export function standaloneSvg(chart: string): string {
   const [svg] = /<svg[\s\S]*<\/svg>/.exec(chart) ?? [''];
-  const names = [...chart.matchAll(/<i class="(s\d)"><\/i>([^<]*)<\/span>/g)];
-  const legend = names.map(([, style, name], i) => `<line class="line ${style}" x1="${width - 150}" x2="${width - 132}" y1="${24 + 15 * i}" y2="${24 + 15 * i}"/><text class="tick" x="${width - 126}" y="${28 + 15 * i}">${name}</text>`);
-  const style = `<style>svg { --soft: #7a828e; --line: #7a828e44; --c0: #2f74e8; --c1: #e2622b; --c2: #37a04b; --c3: #a855c4; --c4: #1592a6; --c5: #e08a1a; } ${chartCss}</style>`;
-  return svg.replace(/^<svg /, `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" `).replace(/>/, `>${style}`).replace('</svg>', `${legend.join('')}</svg>`);
+  const names = [...chart.matchAll(/<i class="(s\d(?: dash)?)"><\/i>([^<]*)<\/span>/g)];
+  // beside the chart, so that it hides no curve
+  const legend = names.map(([, style, name], i) => `<line class="line ${style}" x1="${width + 6}" x2="${width + 24}" y1="${24 + 15 * i}" y2="${24 + 15 * i}"/><text class="tick" x="${width + 30}" y="${28 + 15 * i}">${name}</text>`);
+  const wide = names.length === 0 ? width : width + legendWidth;
+  const whole = svg.replace(/^<svg /, `<svg xmlns="http://www.w3.org/2000/svg" width="${wide}" `).replace(`viewBox="0 0 ${width} `, `viewBox="0 0 ${wide} `).replace(/>/, `><style>${chartCss}</style>`).replace('</svg>', `${legend.join('')}</svg>`);
+  // viewers outside of browsers know no variables
+  return whole.replace(/var\(--(\w+)\)/g, (_, name: string) => standaloneColours[name] ?? 'currentColor');
 }
+
+const legendWidth = 100;
+
+/** Colours of files, legible on light and dark. */
+const standaloneColours: Readonly<Record<string, string>> = { soft: '#7a828e', line: '#7a828e44', c0: '#2f74e8', c1: '#e2622b', c2: '#37a04b', c3: '#a855c4', c4: '#1592a6', c5: '#e08a1a' };
 
 /** What the decision plot needs of one moment of mask learning. */
 export interface DecisionPoint {

@@ -15,6 +15,7 @@ export const activations: Study = {
   name: 'activations',
   title: 'Activations of teacher and student, and the thresholds',
   paper: 'the teacher has activations from −429 to 191, the student from −527 to 54 (figure 8); 2 σ masks them.',
+  setting: () => '256 images at random timesteps, with noise as in training.',
   columns: [['model', 'model'], ['layer', 'block'], ['sigma', 'σ', 2], ['min', 'least', 1], ['max', 'most', 1], ['kurtosis', 'kurtosis', 1], ['beyond2', 'beyond 2 σ', 4], ['beyond4', 'beyond 4 σ', 4], ['proposed', 'proposed threshold']],
   async run(bench, rows) {
     const student = await shallowCopy(bench.teacher, oracle(bench.depth, bench.depth / 2));
@@ -32,8 +33,8 @@ export const activations: Study = {
       [...new Set(rows.map((row) => row['model'] as string))].map((model, i) => [
         i === 0 ? 'teacher' : 'student',
         lineChart(
-          rows.filter((row) => row['model'] === model).map((row, k) => ({ name: `block ${row['layer']}`, style: `s${k % 6}`, points: (row['beyond'] as number[]).map((share, j) => [j / 2, share] as const) })),
-          { title: `Share of activations beyond k σ: ${model}`, xLabel: 'k', yLabel: 'share beyond', logarithmic: true },
+          rows.filter((row) => row['model'] === model).map((row, k) => ({ name: `block ${row['layer']}`, style: `s${k % 6}${k < 6 ? '' : ' dash'}`, points: (row['beyond'] as number[]).map((share, j) => [j / 2, share] as const) })),
+          { title: `Share of activations beyond k σ: ${model}`, xLabel: 'k', yLabel: 'share beyond', logarithmic: true, marks: [[2, '2 σ'], [4, '4 σ']] },
         ),
       ]),
     ),

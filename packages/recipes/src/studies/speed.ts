@@ -14,7 +14,8 @@ export const speed: Study = {
   name: 'speed',
   title: 'Speed-up of less depth and of less width',
   paper: 'removing 2, 4, … 26 of 28 blocks speeds up 1.08, 1.17, 1.27, 1.40, 1.55, 1.74, 1.99, 2.30, 2.76, 3.41, 4.46, 6.45, 11.60 times; width 1.64 times at half (figure 4). Depth follows the number of blocks, width falls behind.',
-  columns: [['what', ''], ['share', 'of the parameters of blocks', 2], ['layers', 'layers'], ['width', 'width'], ['speedUp', 'speed-up', 2]],
+  setting: () => 'A forward pass of 8 latents, whole and smaller model in turns, the least of 30 times each.',
+  columns: [['what', ''], ['share', 'share of the blocks’ parameters', 2], ['layers', 'layers'], ['width', 'width'], ['speedUp', 'speed-up', 2]],
   async run(bench, rows) {
     const { config } = bench.teacher;
     const turns = bench.sizes.images < 1000 ? 3 : 30;

@@ -27,6 +27,8 @@ export interface Study<M extends Prunable = DiT> {
   columns: readonly (readonly [key: string, title: string, digits?: number])[];
   /** Key by whose values rows are put together, over seeds. Default: none, every row is shown. */
   by?: string;
+  /** How it was measured, in place of what the others have in common: masks, recovery, samples. */
+  setting?(sizes: StudySizes): string;
   /** Plots, as SVG by name. */
   plots?(rows: readonly StudyRow[]): Record<string, string>;
 }
@@ -119,14 +121,14 @@ function withoutSeeds(settings: string): string {
 
 const line = (cells: readonly (string | number)[]): string => `| ${cells.join(' | ')} |`;
 
-function page({ title, paper, columns, by, name, plots }: Study<Prunable>, { rows, command, machine, date }: Stored, sizes: StudySizes, family: TeacherFamily, discussion: string): string {
+function page({ title, paper, columns, by, name, setting, plots }: Study<Prunable>, { rows, command, machine, date }: Stored, sizes: StudySizes, family: TeacherFamily, discussion: string): string {
   const head = [line(columns.map(([, heading]) => heading)), line(columns.map(() => '---'))];
   const table = (list: readonly StudyRow[]): string[] => [...head, ...list.map((row) => line(columns.map(([key, , digits]) => cell(row[key], digits))))];
   const groups = by === undefined ? [] : [...new Set(rows.map((row) => row[by]))].map((value) => rows.filter((row) => row[by] === value));
   return [
     `# ${title}${family === 'DiT' ? '' : `: ${family}`}`,
     '',
-    `Fashion-MNIST, the embedded ${family} of 12 layers. Mask learning: ${sizes.maskSteps} steps; recovery: ${sizes.recoverySteps} steps of masked RepKD unless said; measured on ${sizes.samples} samples (${family === 'DiT' ? `DPM-Solver++, ${sizes.samplingSteps} steps` : family === 'SiT' ? `Heun’s method, ${Math.round(sizes.samplingSteps / 2)} steps` : `${sizes.samplingSteps} iterations`}, guidance 1.5) against 10,000 test images on the features of the embedded classifier: compare the numbers with each other, not with published ones.`,
+    `Fashion-MNIST, the embedded ${family} of 12 layers. ${setting?.(sizes) ?? common(sizes, family)}`,
     '',
     ...(by === undefined ? table(rows) : [...head, ...groups.map((group) => line(columns.map(([key, , digits]) => (key === 'seed' ? group.length : spread(group.map((row) => row[key]), digits)))))]),
     '',
@@ -138,6 +140,11 @@ function page({ title, paper, columns, by, name, plots }: Study<Prunable>, { row
     `Command: \`${command}\`. ${machine}, ${date}.`,
     '',
   ].join('\n');
+}
+
+function common({ maskSteps, recoverySteps, samples, samplingSteps }: StudySizes, family: TeacherFamily): string {
+  const drawn = family === 'DiT' ? `DPM-Solver++, ${samplingSteps} steps` : family === 'SiT' ? `Heun’s method, ${Math.round(samplingSteps / 2)} steps` : `${samplingSteps} iterations`;
+  return `Mask learning: ${maskSteps} steps; recovery: ${recoverySteps} steps of masked RepKD unless said; measured on ${samples} samples (${drawn}, guidance 1.5) against 10,000 test images on the features of the embedded classifier: compare the numbers with each other, not with published ones.`;
 }
 
 function cell(value: StudyRow[string] | undefined, digits = 3): string {
