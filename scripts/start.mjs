@@ -45,7 +45,7 @@ if (job === 'test') {
   mkdirSync(folder, { recursive: true });
   writeFileSync(`${folder}${name}.mjs`, outputText);
   run(`example ${name}`, [process.execPath, `${folder}${name}.mjs`, ...args], process.env.INIT_CWD);
-} else if (job === 'studio') run('studio', [...pnpm, 'exec', 'vite', 'examples/studio', '--open', ...rest]);
+} else if (job === 'studio') run('studio', [...pnpm, 'exec', 'vite', 'preview', 'examples/studio', '--open', ...rest]);
 else stop(`unknown job ${JSON.stringify(job)}, expected test, quickstart, example or studio`);
 
 function run(name, [command, ...args], cwd = root) {

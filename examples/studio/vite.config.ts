@@ -6,4 +6,6 @@ export default defineConfig({
   resolve: { conditions: ['@tinyfusion/source', ...defaultClientConditions] },
   build: { target: 'es2022', chunkSizeWarningLimit: 2000 },
   worker: { format: 'es' },
+  // what the worker imports is prepared before it starts: a worker does not reload
+  optimizeDeps: { entries: ['index.html', 'src/worker/worker.ts'] },
 });

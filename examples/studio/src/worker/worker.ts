@@ -1,4 +1,5 @@
 /** The worker: everything that computes. Gradients are registered here once, as an application does. */
+import '@tensorflow/tfjs-core'; // with its flags, which registering reads
 import '@tensorflow/tfjs-core/dist/register_all_gradients';
 import { setWasmPaths } from '@tensorflow/tfjs-backend-wasm';
 import plain from '@tensorflow/tfjs-backend-wasm/dist/tfjs-backend-wasm.wasm?url';
