@@ -9,6 +9,7 @@ const base = process.env.DOCS_BASE ?? '/';
 if (!/^\/(.*\/)?$/.test(base)) stop(`DOCS_BASE is ${JSON.stringify(base)}, expected a path with slashes around it, such as /tinyfusion/`);
 const site = join(root, 'docs/.vitepress/dist');
 
+execFileSync(process.execPath, [join(root, 'scripts/tables.mjs')], { stdio: 'inherit' });
 run('typedoc', []);
 // relative addresses inside, so the page may lie anywhere
 rmSync(join(root, 'docs/public/studio'), { recursive: true, force: true });
