@@ -148,7 +148,7 @@ export function program(): Command {
     .option('--step-cache <error>', 'leave out blocks on steps that hardly need them, up to this relative error, which is measured on one sample first, e.g. 0.05', number)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--out <path>', 'a .png for one picture, an .npz for evaluation, or a folder of PNGs', 'samples.png')
-    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).sampleJob(options, context)));
+    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).sampleJob(options, context), { shared: true }));
 
   job(main, 'evaluate', 'FID, sFID, IS, precision and recall: of samples against a reference, or of a model')
     .argument('[reference]', 'reference batch .npz as ADM’s, saved statistics (.npz, .pt), or a folder of images')
@@ -174,7 +174,7 @@ export function program(): Command {
       runJob(options, async (context) => {
         const jobs = await import('@tinyfusion/recipes/node');
         return reference === undefined ? jobs.evaluateJob(options, context) : jobs.evaluateImagesJob(reference, samples, options, context);
-      }),
+      }, { shared: true }),
     );
 
   job(main, 'stats', 'statistics of a set of images, to measure samples against')
@@ -185,7 +185,7 @@ export function program(): Command {
     .option('--batch <n>', 'images a pass', count, 32)
     .option('--skip-broken', 'leave out images that cannot be decoded, and count them')
     .option('--out <file>', 'an .npz, or a .pt for torch-fidelity', 'stats.npz')
-    .action((images: string[], options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).statsJob(images, options, context)));
+    .action((images: string[], options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).statsJob(images, options, context), { shared: true }));
 
   fileJob(main, 'fetch', 'published weights into the cache; without a name, which there are')
     .argument('[names...]', 'e.g. tinydit-d14, sd-vae-ft-ema; a URL, or hf://owner/repository/path')

@@ -48,7 +48,7 @@ export async function runJob({ backend, debug = false }: JobOptions, job: (conte
   const command = `tinyfusion ${process.argv.slice(2).join(' ')}`;
   try {
     const ranks = launchedByMpi()?.size ?? 1;
-    if (ranks > 1 && !shared) throw new ArgumentError('the number of processes', ranks, 'one, as this job is not shared among several (train, distill and learn-masks are); start it without mpirun');
+    if (ranks > 1 && !shared) throw new ArgumentError('the number of processes', ranks, 'one, as this job is not shared among several (train, distill, learn-masks, sample, evaluate and stats are); start it without mpirun');
     collective = ranks > 1 ? await defaultCollective() : undefined;
     if (backend === undefined) {
       await job({ signal: controller.signal, onProgress: display.onProgress, backend: 'none', command });

@@ -1,6 +1,7 @@
 import { ArgumentError, type LongTaskOptions, createRng } from '@tinyfusion/core';
 import { type FeatureNetwork, type Inception, type SavedStatistics, type Statistics, frechetDistance, frechetInfinity, kernelDistance, precisionRecall } from '@tinyfusion/eval';
 import type { ImageSource } from './image-source.js';
+import type { Shared } from './loop.js';
 import { type SetFeatures, type SetNetwork, setFeatures, setNetwork } from './set-features.js';
 
 /**
@@ -51,7 +52,7 @@ export interface ImageEvaluation {
 }
 
 /** Options of {@link evaluateImages}. */
-export interface EvaluateImagesOptions extends LongTaskOptions {
+export interface EvaluateImagesOptions extends LongTaskOptions, Shared {
   /** Default: all that the network and the reference allow, but for `'kid'`. */
   metrics?: readonly Metric[] | undefined;
   /** Images a pass of the network. Default 32. */
@@ -67,13 +68,13 @@ const NEIGHBOURS = 3;
  * Measures samples against a reference. Without precision, recall and KID memory does not grow with the images.
  * @throws ArgumentError where a metric asked for cannot be had, or a set is too small for it
  */
-export async function evaluateImages(network: Inception | FeatureNetwork, reference: Reference, samples: ImageSource, { metrics, batchSize, seed = 0, signal, onProgress }: EvaluateImagesOptions = {}): Promise<ImageEvaluation> {
+export async function evaluateImages(network: Inception | FeatureNetwork, reference: Reference, samples: ImageSource, { metrics, batchSize, seed = 0, signal, onProgress, collective }: EvaluateImagesOptions = {}): Promise<ImageEvaluation> {
   const net = setNetwork(network);
   const impossible: Record<Metric, string | undefined> = { fid: undefined, 'fid-infinity': undefined, sfid: reasonAgainstSpatial(net, reference), is: net.classes === 0 ? `${net.name} does not classify` : undefined, pr: reference.images === undefined ? `${reference.name} has statistics alone, no images` : undefined, kid: reference.images === undefined ? `${reference.name} has statistics alone, no images` : undefined };
   for (const metric of metrics ?? []) if (impossible[metric] !== undefined) throw new ArgumentError('metrics', metric, `others: ${impossible[metric]}`);
   const wanted = new Set(metrics ?? (['fid', 'sfid', 'is', 'pr'] as const).filter((metric) => impossible[metric] === undefined));
   const among = wanted.has('pr') || wanted.has('kid');
-  const options = { batchSize, signal, onProgress };
+  const options = { batchSize, signal, onProgress, collective };
 
   const distances = wanted.has('fid') || wanted.has('sfid') || wanted.has('fid-infinity');
   const needsReference = among || (distances && (reference.statistics === undefined || (wanted.has('sfid') && reference.statistics.spatial === undefined)));

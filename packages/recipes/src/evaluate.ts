@@ -1,22 +1,46 @@
-import type { LongTaskOptions } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions, concatenate } from '@tinyfusion/core';
 import { type ImageDataset, paddedImages } from '@tinyfusion/data';
 import { type Evaluation, type ExtractedFeatures, type FeatureNetwork, evaluate, extractFeatures } from '@tinyfusion/eval';
 import type { AutoencoderKL } from '@tinyfusion/models';
+import { type Collective, allGather, singleCollective } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { cropCentre } from './images.js';
+import type { Shared } from './loop.js';
 import type { Prunable } from './objective.js';
 import { type SampleOptions, sampleImages } from './sample.js';
 
-/** Features of the first `count` images of a data set, at their own size. */
-export function referenceFeatures(network: FeatureNetwork, data: ImageDataset, count: number, options: LongTaskOptions = {}): Promise<ExtractedFeatures> {
+/** Images of a pass over real images. */
+const PASS = 250;
+
+/** Features of the first `count` images of a data set, at their own size. Ranks of a collective extract a share each, and all get the whole. */
+export async function referenceFeatures(network: FeatureNetwork, data: ImageDataset, count: number, { collective = singleCollective(), ...options }: LongTaskOptions & Shared = {}): Promise<ExtractedFeatures> {
   const total = Math.min(count, data.labels.length);
+  refuseIdle(collective, Math.ceil(total / PASS), 'real images');
   function* batches(): Generator<tf.Tensor4D> {
-    for (let at = 0; at < total; at += 250) {
-      const indices = Array.from({ length: Math.min(250, total - at) }, (_, i) => at + i);
+    for (let at = collective.rank * PASS; at < total; at += collective.size * PASS) {
+      const indices = Array.from({ length: Math.min(PASS, total - at) }, (_, i) => at + i);
       yield tf.tensor4d(paddedImages(data, indices, network.inputSize), [indices.length, network.inputSize, network.inputSize, data.channels]);
     }
   }
-  return extractFeatures(network, batches(), { ...options, total });
+  return gathered(collective, await extractFeatures(network, batches(), { ...options, total }), network, PASS);
+}
+
+/** @throws ArgumentError where there are more ranks than batches */
+function refuseIdle({ size }: Collective, batches: number, what: string): void {
+  if (batches < size) throw new ArgumentError('the number of processes', size, `at most ${batches}, one for each batch of ${what}; or smaller batches`);
+}
+
+/** The features of all ranks in the order of the images, of which every rank had every `size`-th batch. */
+async function gathered(collective: Collective, own: ExtractedFeatures, { dimension, classes }: FeatureNetwork, batchSize: number): Promise<ExtractedFeatures> {
+  if (collective.size === 1) return own;
+  const [features, logits] = [await allGather(collective, own.features), await allGather(collective, own.logits)];
+  const inOrder = (parts: readonly Float32Array[], width: number): Float32Array => {
+    const step = batchSize * width;
+    const rounds = width === 0 ? 0 : Math.ceil(parts[0]!.length / step);
+    return concatenate(Array.from({ length: rounds }, (_, round) => parts.map((part) => part.subarray(round * step, (round + 1) * step))).flat());
+  };
+  const count = features.reduce((sum, part) => sum + part.length, 0) / dimension;
+  return { ...own, count, features: inOrder(features, dimension), logits: inOrder(logits, classes), provenance: { ...own.provenance, images: count } };
 }
 
 /** What {@link evaluateModel} measures. */
@@ -27,17 +51,21 @@ export interface ModelEvaluation extends Evaluation {
   imagesPerSecond: number;
 }
 
-export interface EvaluateModelOptions extends SampleOptions {
+export interface EvaluateModelOptions extends SampleOptions, Shared {
   /** Samples, classes in turn. */
   count: number;
 }
 
-/** Draws samples with classes in turn and compares them with real features. */
-export async function evaluateModel(model: Prunable, vae: AutoencoderKL, network: FeatureNetwork, real: ExtractedFeatures, { count, ...options }: EvaluateModelOptions): Promise<ModelEvaluation> {
+/**
+ * Draws samples with classes in turn and compares them with real features. Ranks of a collective draw a share of the batches
+ * each, and all get the numbers, which are those of one process.
+ */
+export async function evaluateModel(model: Prunable, vae: AutoencoderKL, network: FeatureNetwork, real: ExtractedFeatures, { count, collective = singleCollective(), batchSize = 64, ...options }: EvaluateModelOptions): Promise<ModelEvaluation> {
+  refuseIdle(collective, Math.ceil(count / batchSize), 'samples');
   const labels = Int32Array.from({ length: count }, (_, i) => i % model.config.numClasses);
   let seconds = 0;
   async function* cropped(): AsyncGenerator<tf.Tensor4D> {
-    const run = sampleImages(model, vae, labels, options);
+    const run = sampleImages(model, vae, labels, { ...options, batchSize, share: collective });
     for (;;) {
       const from = performance.now();
       const { value: images } = await run.next();
@@ -49,7 +77,9 @@ export async function evaluateModel(model: Prunable, vae: AutoencoderKL, network
       yield inner;
     }
   }
-  const generated = await extractFeatures(network, cropped(), { total: count, signal: options.signal });
+  const started = performance.now();
+  const generated = await gathered(collective, await extractFeatures(network, cropped(), { total: count, signal: options.signal }), network, batchSize);
+  if (collective.size > 1) seconds = (performance.now() - started) / 1000;
   const { classes } = network;
   let right = 0;
   for (let i = 0; i < count; i++) {

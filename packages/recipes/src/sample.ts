@@ -3,6 +3,7 @@ import { type AsyncDenoiser, GaussianDiffusion, type SamplingStep, Transport, cl
 import { type AutoencoderKL, DiT, type MAR, SiT, sampleMAR } from '@tinyfusion/models';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Prunable } from './objective.js';
+import type { BatchShare } from './shared-batches.js';
 import { type StepCaching, cachedPass } from './step-caching.js';
 
 /** How samples are drawn. */
@@ -19,6 +20,8 @@ export interface SampleOptions extends LongTaskOptions, StepCaching {
   batchSize?: number;
   /** Names the noise of every sample: sample i of a seed starts from the same noise, whatever the batch or the model. */
   seed: number;
+  /** Draws every `size`-th batch from `rank` on alone, as they are among all. Default: all. */
+  share?: BatchShare | undefined;
   /** Sees every step of every batch, e.g. for a preview; tensors are the sampler's. */
   onStep?: (step: SamplingStep, batch: number) => void;
 }
@@ -28,14 +31,14 @@ export interface SampleOptions extends LongTaskOptions, StepCaching {
  * @yields batches of images in [-1, 1], `[n, H, W, C]` of the autoencoder's size, which belong to the caller
  */
 export async function* sampleImages(model: Prunable, vae: AutoencoderKL, labels: ArrayLike<number>, options: SampleOptions): AsyncGenerator<tf.Tensor4D, void, void> {
-  const { solver = 'dpm', steps = 20, guidance = 1.5, guidedChannels = 'all', batchSize = 64, seed, onStep, signal, onProgress, ...caching } = options;
+  const { solver = 'dpm', steps = 20, guidance = 1.5, guidedChannels = 'all', batchSize = 64, seed, share = { rank: 0, size: 1 }, onStep, signal, onProgress, ...caching } = options;
   const { inputSize: side, inChannels, numClasses } = model.config;
   const wrong = Array.from(labels).find((l) => !Number.isInteger(l) || l < 0 || l >= numClasses);
   if (wrong !== undefined) throw new ArgumentError('labels', wrong, `integers from 0 to ${numClasses - 1}`);
   if (!Number.isInteger(steps) || steps < 1 || steps > 1000) throw new ArgumentError('steps', steps, 'an integer from 1 to 1000');
   const rng = createRng(seed);
   const diffusion = new GaussianDiffusion(solver === 'dpm' ? {} : { respacing: String(steps) });
-  for (let at = 0; at < labels.length; at += batchSize) {
+  for (let at = share.rank * batchSize; at < labels.length; at += share.size * batchSize) {
     throwIfCancelled(signal, 'sample');
     const n = Math.min(batchSize, labels.length - at);
     const own = Int32Array.from({ length: n }, (_, i) => labels[at + i]!);

@@ -1,8 +1,9 @@
-import { ArgumentError, type LongTaskOptions, concatenate, throwIfCancelled } from '@tinyfusion/core';
+import { ArgumentError, CancelledError, type LongTaskOptions, concatenate } from '@tinyfusion/core';
 import { type FeatureNetwork, FeatureStatistics, Inception, inceptionScore } from '@tinyfusion/eval';
 import * as tf from '@tensorflow/tfjs-core';
+import { type Collective, allGather, anyRank, singleCollective } from '@tinyfusion/train';
 import type { ImageSource } from './image-source.js';
-import { breathe } from './loop.js';
+import { type Shared, breathe } from './loop.js';
 
 /** What the sets of an evaluation are looked at with. */
 export interface SetNetwork {
@@ -75,7 +76,7 @@ export interface SetFeatures {
 }
 
 /** Options of {@link setFeatures}. */
-export interface SetFeaturesOptions extends LongTaskOptions {
+export interface SetFeaturesOptions extends LongTaskOptions, Shared {
   /** Images a pass. Default 32. */
   batchSize?: number | undefined;
   /** Whether all feature vectors are kept: for precision, recall and KID. Memory grows with the images then, and else not. */
@@ -87,10 +88,21 @@ export interface SetFeaturesOptions extends LongTaskOptions {
 /** ADM's evaluator scores parts of this many images. */
 const SCORED_PART = 5000;
 
-/** Runs a network over a set. @throws ArgumentError where it has one image or none; DataError where one cannot be read */
-export async function setFeatures(net: SetNetwork, source: ImageSource, { batchSize = 32, rows: kept = false, scored = false, signal, onProgress }: SetFeaturesOptions = {}): Promise<SetFeatures> {
-  const { name, height, width } = source;
-  const size = height * width * 3;
+/** What a network says of one batch. */
+interface BatchFeatures {
+  n: number;
+  features: Float32Array;
+  spatial: Float32Array | undefined;
+  logits: Float32Array | undefined;
+}
+
+/**
+ * Runs a network over a set. Ranks of a collective run it over a batch each in turn, and all get the whole, which is what one
+ * process gets: all read the set.
+ * @throws ArgumentError where it has one image or none; DataError where one cannot be read
+ */
+export async function setFeatures(net: SetNetwork, source: ImageSource, { batchSize = 32, rows: kept = false, scored = false, signal, onProgress, collective = singleCollective() }: SetFeaturesOptions = {}): Promise<SetFeatures> {
+  const { name } = source;
   const pooled = new FeatureStatistics(net.dimension);
   const spatial = net.spatialDimension === 0 ? undefined : new FeatureStatistics(net.spatialDimension);
   const rows: Float32Array[] = [];
@@ -102,28 +114,31 @@ export async function setFeatures(net: SetNetwork, source: ImageSource, { batchS
     [logits, waiting] = [[], 0];
   };
   let count = 0;
-  for await (const bytes of source.batches(batchSize)) {
-    throwIfCancelled(signal, 'features');
-    const n = bytes.length / size;
-    const images = tf.tensor4d(Float32Array.from(bytes), [n, height, width, 3]);
+  const run = async (bytes: Uint8Array): Promise<BatchFeatures> => {
+    const n = bytes.length / (source.height * source.width * 3);
+    const images = tf.tensor4d(Float32Array.from(bytes), [n, source.height, source.width, 3]);
     const out = await net.run(images);
     images.dispose();
-    const features = Float32Array.from(await out.features.data());
+    try {
+      const values = async (tensor: tf.Tensor | undefined): Promise<Float32Array | undefined> => tensor && Float32Array.from(await tensor.data());
+      return { n, features: (await values(out.features))!, spatial: spatial && (await values(out.spatial)), logits: scored ? await values(out.logits) : undefined };
+    } finally {
+      tf.dispose({ ...out });
+    }
+  };
+  for await (const { n, features, spatial: own, logits: all } of inRounds(source.batches(batchSize), run, collective, signal)) {
     pooled.add(features);
     if (kept) rows.push(features);
-    if (out.spatial !== undefined) spatial?.add((await out.spatial.data()) as Float32Array);
-    if (scored && out.logits !== undefined) {
-      // a part may end inside of a batch
-      const all = Float32Array.from(await out.logits.data());
-      for (let at = 0; at < n; ) {
-        const taken = Math.min(n - at, SCORED_PART - waiting);
-        logits.push(all.subarray(at * net.classes, (at + taken) * net.classes));
-        waiting += taken;
-        at += taken;
-        if (waiting === SCORED_PART) score();
-      }
+    if (own !== undefined) spatial?.add(own);
+    // a part may end inside of a batch
+    const scoring = all === undefined ? 0 : n;
+    for (let at = 0; at < scoring; ) {
+      const taken = Math.min(n - at, SCORED_PART - waiting);
+      logits.push(all!.subarray(at * net.classes, (at + taken) * net.classes));
+      waiting += taken;
+      at += taken;
+      if (waiting === SCORED_PART) score();
     }
-    tf.dispose({ ...out });
     count += n;
     onProgress?.({ task: `features of ${name}`, step: count, total: Math.max(count, source.count), unit: 'image' });
     await breathe();
@@ -131,4 +146,31 @@ export async function setFeatures(net: SetNetwork, source: ImageSource, { batchS
   if (waiting > 0) score();
   if (count < 2) throw new ArgumentError(`images of ${name}`, count, 'at least 2, better 50,000: one image has no covariance');
   return { count, pooled, spatial, rows: kept ? concatenate(rows) : undefined, scores };
+}
+
+/**
+ * Every batch's features in order; with several ranks each runs one of so many.
+ * @yields features of a batch, on every rank
+ */
+async function* inRounds(batches: AsyncIterable<Uint8Array>, run: (bytes: Uint8Array) => Promise<BatchFeatures>, collective: Collective, signal: AbortSignal | undefined): AsyncGenerator<BatchFeatures, void, void> {
+  const { rank, size } = collective;
+  let [waiting, mine]: [number, Uint8Array | undefined] = [0, undefined];
+  async function* round(): AsyncGenerator<BatchFeatures, void, void> {
+    if (await anyRank(collective, signal?.aborted === true)) throw new CancelledError('features');
+    const own = mine && (await run(mine));
+    if (size === 1) yield own!;
+    else {
+      const none = new Float32Array(0);
+      const counts = await allGather(collective, Float32Array.of(own?.n ?? 0));
+      const [features, spatial, logits] = [await allGather(collective, own?.features ?? none), await allGather(collective, own?.spatial ?? none), await allGather(collective, own?.logits ?? none)];
+      const given = (values: Float32Array): Float32Array | undefined => (values.length === 0 ? undefined : values);
+      for (let r = 0; r < waiting; r++) yield { n: counts[r]![0]!, features: features[r]!, spatial: given(spatial[r]!), logits: given(logits[r]!) };
+    }
+    [waiting, mine] = [0, undefined];
+  }
+  for await (const bytes of batches) {
+    if (waiting === rank) mine = bytes;
+    if (++waiting === size) yield* round();
+  }
+  if (waiting > 0) yield* round();
 }

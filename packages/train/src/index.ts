@@ -1,4 +1,5 @@
 export { AdamW, type AdamWOptions, type AdamWStepOptions } from './adamw.js';
+export { allGather } from './collective/all-gather.js';
 export { broadcastBytes, broadcastJson, broadcastParameters, broadcastTrainingState } from './collective/broadcast.js';
 export { anyRank, singleCollective, type Collective, type CollectiveArray, type Reduction } from './collective/collective.js';
 export { reduceGradients, type ReduceGradientsOptions } from './collective/reduce-gradients.js';

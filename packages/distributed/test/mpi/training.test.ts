@@ -90,6 +90,21 @@ describe.skipIf(!hasMpi)('the command line under mpirun (skipped where there is 
     expect(lossesIn('teacher')).toHaveLength(4);
   });
 
+  it('draws the images and measures the numbers of one rank', { timeout: 300_000 }, () => {
+    const numbers: string[] = [];
+    for (const ranks of [1, 2]) {
+      const drawn = tinyfusion(['sample', '--count', '5', '--batch', '2', '--steps', '2', '--backend', 'wasm', '--out', `samples-${ranks}.npz`], ranks);
+      expect(drawn.status, drawn.stderr).toBe(0);
+      expect(drawn.stdout.match(/wrote /g)).toHaveLength(1);
+      const measured = tinyfusion(['evaluate', '--samples', '192', '--steps', '1', '--cfg', '1', '--backend', 'wasm', '--json', `measured-${ranks}.json`], ranks);
+      expect(measured.status, measured.stderr).toBe(0);
+      const { fid, inceptionScore, precision, recall, agreement } = JSON.parse(readFileSync(join(folder, `measured-${ranks}.json`), 'utf8')) as Record<string, number>;
+      numbers.push(JSON.stringify({ fid, inceptionScore, precision, recall, agreement }));
+    }
+    expect(readFileSync(join(folder, 'samples-2.npz'))).toEqual(readFileSync(join(folder, 'samples-1.npz')));
+    expect(numbers[1]).toBe(numbers[0]);
+  });
+
   it('an error ends the job on all ranks, and says which rank had it', () => {
     const ran = tinyfusion(['distill', '--student', 'nowhere.safetensors', '--backend', 'cpu'], 2);
     expect(ran.status).not.toBe(0);
@@ -97,7 +112,7 @@ describe.skipIf(!hasMpi)('the command line under mpirun (skipped where there is 
   });
 
   it('a job that is not shared is refused', () => {
-    const ran = tinyfusion(['sample', '--backend', 'cpu'], 2);
+    const ran = tinyfusion(['prune', '--backend', 'cpu'], 2);
     expect(ran.status).not.toBe(0);
     expect(ran.stderr).toContain('start it without mpirun');
   });

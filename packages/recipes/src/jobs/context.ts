@@ -22,6 +22,9 @@ export interface JobContext extends LongTaskOptions, Shared {
 /** Whether this process writes and reports: it is alone, or rank 0. */
 export const leads = ({ collective }: Shared): boolean => (collective?.rank ?? 0) === 0;
 
+/** The signal that ends parts of a job: none where ranks share it, who have to stop at the same place. */
+export const alone = ({ collective, signal }: JobContext): AbortSignal | undefined => ((collective?.size ?? 1) === 1 ? signal : undefined);
+
 /** A model with what its file says of it. */
 export interface Loaded {
   model: Prunable;

@@ -8,7 +8,7 @@ import { type Metric, evaluateImages } from '../evaluate-images.js';
 import { evaluateModel, referenceFeatures } from '../evaluate.js';
 import { type ImageSource, drawnSource } from '../image-source.js';
 import type { Solver } from '../sample-reference.js';
-import { embeddedNetwork, type JobContext, loadModel, write } from './context.js';
+import { alone, embeddedNetwork, type JobContext, leads, loadModel, write } from './context.js';
 import { openReferenceModel } from './reference-model.js';
 import { labelsFor } from './sample.js';
 import { openReference, openSamples } from './sets.js';
@@ -45,11 +45,12 @@ export interface EvaluateJob {
 export async function evaluateImagesJob(referencePath: string, samplesPath: string | undefined, job: EvaluateJob, context: JobContext): Promise<void> {
   if (job.json !== undefined) await checkWritable(job.json);
   const network = await openNetwork(job, context);
-  const options = { skipBroken: job.skipBroken, signal: context.signal };
+  const options = { skipBroken: job.skipBroken, signal: alone(context) };
   await using reference = await openReference(referencePath, options, context);
   await using samples = samplesPath === undefined ? await drawnSamples(job, context) : await openSamples(samplesPath, options);
   const { warnings, ...numbers } = await evaluateImages(network.network, reference, samples, { metrics: job.metrics, batchSize: job.batch, seed: job.seed, ...context });
   network.dispose();
+  if (!leads(context)) return;
   console.log(JSON.stringify(numbers, null, 2));
   for (const warning of warnings) console.error(`note: ${warning}`);
   if (job.json !== undefined) await write(job.json, JSON.stringify({ ...numbers, warnings, command: context.command }, null, 2));
@@ -85,6 +86,7 @@ export async function evaluateJob({ model: path, samples = 2000, steps = 20, cfg
   const [vae, network] = [await loadAutoencoderKL(await loadAutoencoder()), await embeddedNetwork()];
   const real = await referenceFeatures(network, await loadFashionMnist('test'), 10_000, context);
   const numbers = await evaluateModel(model, vae, network, real, { count: samples, steps, guidance: cfg, seed, ...context });
+  if (!leads(context)) return;
   const { warnings, ...shown } = numbers;
   console.log(JSON.stringify({ model: name, ...shown }, null, 2));
   for (const warning of warnings) console.error(`note: ${warning}`);

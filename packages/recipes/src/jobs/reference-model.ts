@@ -1,8 +1,10 @@
 import { ArgumentError, type LongTaskOptions, createRng, throwIfCancelled, torchCpu, torchCuda } from '@tinyfusion/core';
 import { MAR, loadReference, loadReferenceAutoencoder, presets } from '@tinyfusion/models';
+import { singleCollective } from '@tinyfusion/train';
 import { weightsOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
-import { breathe } from '../loop.js';
+import { type Shared, breathe } from '../loop.js';
+import { type BatchShare, batchesInOrder } from '../shared-batches.js';
 import { type SampleReferenceOptions, type Solver, sampleReference } from '../sample-reference.js';
 import { findStepSchedule, toldCalibration } from '../step-caching.js';
 import { rebuilt } from './rebuilt.js';
@@ -21,7 +23,7 @@ export interface ReferenceModelOptions {
 }
 
 /** How a published model draws. */
-export interface DrawOptions extends LongTaskOptions, Pick<SampleReferenceOptions, 'onStep'> {
+export interface DrawOptions extends LongTaskOptions, Shared, Pick<SampleReferenceOptions, 'onStep'> {
   rng?: 'philox' | 'torch-cuda' | 'torch-cpu';
   seed: number;
   steps?: number;
@@ -39,7 +41,11 @@ export interface ReferenceModel {
   numClasses: number;
   /** Side of its images. */
   side: number;
-  /** One image `[1, H, W, 3]` after the other, in [-1, 1], the caller's. */
+  /**
+   * Images in the order of the labels, in [-1, 1], the caller's: one `[1, H, W, 3]` after the other. Ranks of a collective draw a
+   * batch each in turn, of a stream each, seeded `seed · ranks + rank` as the references' `sample_ddp.py`; all get all images,
+   * in batches.
+   */
   draw(labels: readonly number[], options: DrawOptions): AsyncGenerator<tf.Tensor4D, void, void>;
   dispose(): void;
 }
@@ -58,14 +64,32 @@ export async function openReferenceModel({ model: name, ckpt, weights, vae: vaeF
   const { inChannels, numClasses, inputSize } = model.config;
   if (vae.config.latentChannels !== inChannels) throw new ArgumentError('--vae', file, `an autoencoder of ${inChannels} latent channels; this one has ${vae.config.latentChannels}`);
 
-  async function* draw(labels: readonly number[], { rng: stream = 'torch-cuda', seed, steps, solver, cfg, batch, stepCache, onStep, signal, onProgress }: DrawOptions): AsyncGenerator<tf.Tensor4D, void, void> {
-    const rng = streams[stream](seed);
+  async function* draw(labels: readonly number[], { collective = singleCollective(), signal, ...options }: DrawOptions): AsyncGenerator<tf.Tensor4D, void, void> {
+    if (collective.size === 1) return yield* drawShare(labels, { ...options, signal }, collective);
+    const { batch } = options;
+    const side = inputSize * vae.downsampling;
+    // a batch's images travel together
+    async function* whole(): AsyncGenerator<tf.Tensor4D, void, void> {
+      let [images, at]: [tf.Tensor4D[], number] = [[], collective.rank * batch];
+      for await (const image of drawShare(labels, options, collective)) {
+        images.push(image);
+        if (images.length < Math.min(batch, labels.length - at)) continue;
+        yield tf.concat(images, 0) as tf.Tensor4D;
+        tf.dispose(images);
+        [images, at] = [[], at + collective.size * batch];
+      }
+    }
+    yield* batchesInOrder(collective, whole(), { count: Math.ceil(labels.length / batch), shape: [side, side, 3], task: 'sample', signal });
+  }
+
+  async function* drawShare(labels: readonly number[], { rng: stream = 'torch-cuda', seed, steps, solver, cfg, batch, stepCache, onStep, signal, onProgress }: Omit<DrawOptions, 'collective'>, share: BatchShare): AsyncGenerator<tf.Tensor4D, void, void> {
+    const rng = streams[stream](share.size * seed + share.rank);
     const options = { ...(solver === undefined ? {} : { solver }), ...(steps === undefined ? {} : { steps }), ...(cfg === undefined ? {} : { guidance: cfg }), ...(onStep === undefined ? {} : { onStep }), signal, onProgress };
     const { onStep: _, ...quiet } = options;
     const found = stepCache === undefined ? undefined : await findStepSchedule((caching) => sampleReference(model, labels.slice(0, 1), { ...quiet, ...caching, onProgress: undefined, rng: streams[stream](seed) }), { error: stepCache, signal, onProgress });
-    if (found !== undefined) console.log(toldCalibration(found, stepCache!));
+    if (found !== undefined && share.rank === 0) console.log(toldCalibration(found, stepCache!));
     const caching = found?.chosen === undefined ? {} : { schedule: found.chosen.schedule };
-    for (let at = 0; at < labels.length; at += batch) {
+    for (let at = share.rank * batch; at < labels.length; at += share.size * batch) {
       const latents = await sampleReference(model, labels.slice(at, at + batch), { ...options, ...caching, rng });
       try {
         for (let i = 0; i < latents.shape[0]; i++) {

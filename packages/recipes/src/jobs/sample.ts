@@ -2,6 +2,7 @@ import { ArgumentError, createRng } from '@tinyfusion/core';
 import { imagenetClasses, imagenetLabel } from '@tinyfusion/data/imagenet';
 import { fashionMnistClassNames, loadAutoencoder } from '@tinyfusion/fashion-mnist';
 import { MAR, SiT, type TinyAutoencoder, loadAutoencoderKL, loadTinyAutoencoder, presets } from '@tinyfusion/models';
+import { singleCollective } from '@tinyfusion/train';
 import { weightsOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { type ImageSink, folderSink, gridSink, npzSink } from '../image-sink.js';
@@ -9,8 +10,9 @@ import { cropCentre } from '../images.js';
 import { gridPng } from '../png.js';
 import type { Solver } from '../sample-reference.js';
 import { sampleImages } from '../sample.js';
+import { batchesInOrder } from '../shared-batches.js';
 import { findStepSchedule, toldCalibration } from '../step-caching.js';
-import { type JobContext, loadModel, write } from './context.js';
+import { type JobContext, alone, leads, loadModel, write } from './context.js';
 import { openReferenceModel } from './reference-model.js';
 import { openWeights } from './weights-file.js';
 
@@ -58,22 +60,28 @@ export async function sampleJob(job: SampleJob, context: JobContext): Promise<vo
   const { numClasses } = model.config;
   const named = job.classes?.map((text) => labelOf(text, numClasses));
   const labels = labelsFor(job, named ?? Array.from({ length: 2 * numClasses }, (_, i) => i % numClasses), numClasses);
-  const options = { steps: job.steps ?? 20, solver: job.solver ?? 'dpm', guidance: job.cfg ?? 2.5, seed: job.seed, batchSize: job.batch ?? 32, ...context } as const;
+  const { collective = singleCollective() } = context;
+  // every rank has something to draw
+  const batchSize = job.batch ?? Math.min(32, Math.ceil(labels.length / collective.size));
+  const options = { steps: job.steps ?? 20, solver: job.solver ?? 'dpm', guidance: job.cfg ?? 2.5, seed: job.seed, batchSize, ...context, signal: alone(context) } as const;
   const found = job.stepCache === undefined ? undefined : await findStepSchedule((caching) => firstOf(sampleImages(model, vae, labels.slice(0, 1), { ...options, ...caching, onProgress: undefined })), { error: job.stepCache, ...context });
-  if (found !== undefined) console.log(toldCalibration(found, job.stepCache!));
-  const sink = sinkFor(job.out, { columns: Math.min(10, labels.length) });
+  if (found !== undefined && leads(context)) console.log(toldCalibration(found, job.stepCache!));
+  const sink = leads(context) ? sinkFor(job.out, { columns: Math.min(10, labels.length) }) : undefined;
+  const side = model.config.inputSize * vae.downsampling;
   try {
     let at = 0;
-    for await (const images of sampleImages(model, vae, labels, { ...options, ...(found?.chosen === undefined ? {} : { schedule: found.chosen.schedule }) })) {
+    const drawn = sampleImages(model, vae, labels, { ...options, share: collective, ...(found?.chosen === undefined ? {} : { schedule: found.chosen.schedule }) });
+    for await (const images of collective.size === 1 ? drawn : batchesInOrder(collective, drawn, { count: Math.ceil(labels.length / batchSize), shape: [side, side, vae.config.inChannels], task: 'sample', signal: context.signal })) {
       const shown = cropCentre(images, 28);
-      await sink.add(shown, labels.slice(at, (at += images.shape[0])));
+      await sink?.add(shown, labels.slice(at, (at += images.shape[0])));
       tf.dispose([images, shown]);
     }
-    console.log(`wrote ${await sink.finish()}`);
+    if (sink !== undefined) console.log(`wrote ${await sink.finish()}`);
   } catch (error) {
-    await sink.abandon();
+    await sink?.abandon();
     throw error;
   }
+  if (!leads(context)) return;
   if (named !== undefined || job.count === undefined) console.log(`classes: ${[...new Set(labels)].map((l) => `${l} ${fashionMnistClassNames[l] ?? ''}`.trim()).join(', ')}`);
 }
 
@@ -88,18 +96,18 @@ async function sampleReferenceJob(job: SampleJob, path: string, context: JobCont
   const sink = sinkFor(job.out, { columns: 4, scale: 1, gap: 2, border: 2 });
   await sink.check();
   const model = await openReferenceModel({ ...job, ckpt: path }, context);
-  const preview = job.preview === undefined ? undefined : await Preview.open(job.preview, `${job.out.replace(/\.\w+$/, '')}.preview.png`, context);
+  const preview = job.preview === undefined || !leads(context) ? undefined : await Preview.open(job.preview, `${job.out.replace(/\.\w+$/, '')}.preview.png`, context);
   const { numClasses } = model;
   const named = job.classes?.map((text) => labelOf(text, numClasses)) ?? (job.count === undefined ? shownClasses.filter((label) => label < numClasses) : undefined);
   const labels = labelsFor(job, named ?? [], numClasses);
   try {
     let at = 0;
-    const batch = job.batch ?? (job.count === undefined ? labels.length : 32);
-    for await (const image of model.draw(labels, { ...job, batch, ...context, ...(preview === undefined ? {} : { onStep: (step) => preview.show(step) }) })) {
-      await sink.add(image, [labels[at++]!]);
-      image.dispose();
+    const batch = job.batch ?? (job.count === undefined ? Math.ceil(labels.length / (context.collective?.size ?? 1)) : 32);
+    for await (const images of model.draw(labels, { ...job, batch, ...context, ...(preview === undefined ? {} : { onStep: (step) => preview.show(step) }) })) {
+      if (leads(context)) await sink.add(images, labels.slice(at, (at += images.shape[0])));
+      images.dispose();
     }
-    console.log(`wrote ${await sink.finish()}`);
+    if (leads(context)) console.log(`wrote ${await sink.finish()}`);
     await preview?.close();
   } catch (error) {
     await sink.abandon();
@@ -107,7 +115,7 @@ async function sampleReferenceJob(job: SampleJob, path: string, context: JobCont
   } finally {
     model.dispose();
   }
-  if (named !== undefined && numClasses === imagenetClasses.length) console.log(`classes: ${[...new Set(labels)].map((l) => `${l} ${imagenetClasses[l]!.split(',')[0]}`).join(', ')}`);
+  if (leads(context) && named !== undefined && numClasses === imagenetClasses.length) console.log(`classes: ${[...new Set(labels)].map((l) => `${l} ${imagenetClasses[l]!.split(',')[0]}`).join(', ')}`);
 }
 
 /** A picture of what is being drawn, through TAESD, every tenth of the way. */

@@ -4,7 +4,7 @@ import { writeNpz, writeTorchArrays } from '@tinyfusion/weights';
 import { checkWritable, openCheckpoint } from '@tinyfusion/weights/node';
 import { basename } from 'node:path';
 import { setFeatures, setNetwork } from '../set-features.js';
-import { type JobContext, write } from './context.js';
+import { type JobContext, alone, leads, write } from './context.js';
 import { openNetwork } from './evaluate.js';
 import { openSamples } from './sets.js';
 
@@ -31,13 +31,14 @@ export async function statsJob(paths: readonly string[], { layout, batch, skipBr
   const spatial = net.spatialDimension === 0 ? undefined : new FeatureStatistics(net.spatialDimension);
   const warnings: string[] = [];
   for (const path of paths) {
-    await using images = await openSamples(path, { skipBroken, signal: context.signal });
+    await using images = await openSamples(path, { skipBroken, signal: alone(context) });
     const set = await setFeatures(net, images, { batchSize: batch, ...context });
     pooled.merge(set.pooled);
     if (set.spatial !== undefined) spatial?.merge(set.spatial);
     warnings.push(...images.warnings);
   }
   dispose();
+  if (!leads(context)) return;
   const statistics: SavedStatistics = { pooled: pooled.finish(), ...(layout !== 'adm' || spatial === undefined ? {} : { spatial: spatial.finish() }) };
   const tensors = statisticsTensors(statistics);
   await write(out, layout === 'torch-fidelity' ? await writeTorchArrays(tensors) : await writeNpz(tensors));
