@@ -104,7 +104,7 @@ export function program(): Command {
     .addOption(new Option('--replace <with>', 'put a linear layer, fitted in closed form, in the place of each removed run').choices(['linear']))
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--out <file>', 'the shallow checkpoint', 'shallow.safetensors')
-    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).pruneJob(options, context)));
+    .action((options) => runJob(options.ckpt === undefined ? options : { ...options, backend: 'cpu' }, async (context) => (await import('@tinyfusion/recipes/node')).pruneJob(options, context)));
 
   job(main, 'distill', 'recover a shallow model from its teacher')
     .requiredOption('--student <file>', 'the shallow checkpoint')
@@ -166,7 +166,7 @@ export function program(): Command {
     .addOption(new Option('--solver <name>', 'with --ckpt: solver (default: the reference’s)').choices(['dpm', 'ddim', 'ddpm', 'ode', 'sde', 'mar']))
     .option('--samples <n>', 'samples (default: 2000; with --ckpt 50,000)', count)
     .option('--batch <n>', 'images a pass (default: 32)', count)
-    .option('--steps <n>', 'sampling steps (default: 20; with --ckpt the reference’s)', count)
+    .option('--steps <n>', 'sampling steps (default: 20; a MAR: iterations, one a token at most; with --ckpt the reference’s)', count)
     .option('--cfg <x>', 'strength of classifier-free guidance (default: 1.5)', number)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--json <file>', 'write the numbers there too')

@@ -42,6 +42,7 @@ export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Pr
   const depth = depthOf(model);
   const groups = parseScheme(job.groups);
   parseGroups(groups, depth); // a scheme that does not fit is an error before anything is computed
+  if (job.stopAt !== undefined && !(job.stopAt >= 0 && job.stopAt <= 1)) throw new ArgumentError('--stop-at', job.stopAt, 'a confidence from 0 to 1');
   const { steps, batch, lr, gateLr, update, images, per, stopAt, warmStart, seed } = job;
   const sha256 = await stateDictHash(state);
   using data = await openTrainingData(job.data, { images }, context);

@@ -42,6 +42,7 @@ export async function pruneJob(job: PruneJob, context: JobContext): Promise<void
   const depth = depthOf(model);
   const teacher = { name, sha256: await stateDictHash(state) };
   const count = job.count ?? Math.floor(depth / 2);
+  if (count > depth) throw new ArgumentError('--count', count, `at most the model's ${depth} layers`);
   let finer: FinerCut | undefined;
   let choice: Pick<PruneRecord, 'kept' | 'criterion' | 'groups' | 'confidence'>;
   if (job.masks !== undefined) {
