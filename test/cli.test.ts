@@ -61,6 +61,12 @@ describe('bad input ends in one line and exit code 1, and nothing is written', (
     ['weights without the name of their model', ['sample', '--ckpt', 'x.pt'], /--model is undefined, expected the name of the checkpoint's model, one of DiT-S\/2/],
     ['a model without weights', ['sample', '--model', 'DiT-XL/2'], /--ckpt is undefined, expected the file of DiT-XL\/2's weights/],
     ['an option out of its range', ['sample', '--steps', '0'], /expected a positive integer/],
+    ['a folder in place of a file', ['inspect', '.'], /\. cannot be read: it is a folder/],
+    ['a place under a file', ['sample', '--out', 'teacher.safetensors/x.png'], /the folder teacher\.safetensors cannot be made: a part of the path is a file/],
+    ['numbers that could not be kept', ['evaluate', '--json', 'teacher.safetensors/x.json'], /the folder teacher\.safetensors cannot be made/],
+    ['an empty class', ['sample', '--classes', ''], /labels is "", expected integers from 0 to 9/],
+    ['a name of nothing', ['sample', '--model', 'DiT-D14/2', '--ckpt', 'tinydit-d41'], /no published checkpoint of that name; known are .*tinydit-d14/],
+    ['images that are not there', ['encode', 'nowhere'], /the folder nowhere cannot be read: there is no such folder/],
     ['a backend that is none', ['sample', '--backend', 'abacus'], /Allowed choices are auto, webgpu, wasm, cpu/],
   ])('%s', async (_name, args, message) => {
     const before = readdirSync(folder).toSorted();
@@ -250,6 +256,7 @@ it('turns names into diffusers’ and back, and models into ONNX', async () => {
   const { code, stderr, stdout } = await run('convert', 'teacher.safetensors', 'teacher.onnx', '--dtype', 'F16');
   expect(code, stderr).toBe(0);
   expect(stdout).toContain('wrote teacher.onnx');
+  expect(complaint(stderr), 'tfjs advises nothing').toEqual([]);
   expect((await run('convert', 'reference.pt', 'reference.onnx', '--model', 'DiT-S/8')).code).toBe(0);
   expect((await run('convert', 'vae.npz', 'vae.onnx', '--part', 'encoder')).code).toBe(0);
   expect((await run('convert', 'reference.pt', 'x.onnx')).stderr).toMatch(/name it with --model/);

@@ -55,7 +55,8 @@ export async function runJob({ backend, debug = false }: JobOptions, job: (conte
       return;
     }
     // a job that computes nothing starts without
-    const [{ useBackend }, { installWebGPU }] = await Promise.all([import('@tinyfusion/kernels'), import('@tinyfusion/kernels/node'), import('@tensorflow/tfjs')]);
+    const [{ useBackend }, { installWebGPU }, { enableProdMode }] = await Promise.all([import('@tinyfusion/kernels'), import('@tinyfusion/kernels/node'), import('@tensorflow/tfjs')]);
+    enableProdMode(); // tfjs would advise a backend of its own
     const gpu = backend === 'auto' || backend === 'webgpu' ? await installWebGPU() : undefined;
     const choice = await useBackend({ prefer: backend });
     if (leads()) console.error(`backend: ${choice.name} (${choice.why}${gpu?.installed === false && backend === 'webgpu' ? `; ${gpu.why}` : ''})`);
