@@ -1,6 +1,6 @@
 import { ArgumentError, CheckpointError } from '@tinyfusion/core';
 import type { TensorRecord } from '@tinyfusion/weights';
-import { checkWritable, makeFolder, writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
+import { checkWritable, diskReason, makeFolder, writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open, readFile, rm } from 'node:fs/promises';
@@ -74,7 +74,7 @@ export function npzSink(path: string): ImageSink {
         file ??= await open(raw, 'w');
         for (const pixels of await bytesOf(images)) await file.writeFile(channels === 3 ? pixels : Uint8Array.from({ length: 3 * pixels.length }, (_, i) => pixels[Math.floor(i / 3)]!));
       } catch (cause) {
-        throw new CheckpointError(`${raw} cannot be written: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+        throw new CheckpointError(`${path} cannot be written: ${diskReason(cause)}`, { cause });
       }
       labels.push(...own);
     },
