@@ -1,65 +1,108 @@
-// Ratios against peers, measured in turns in one run.
-//   pnpm bench [--json FILE] [--runs N]        (after pnpm build)
-import { fork } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+// Ratios against peers, each measured in turns in one run.
+//   pnpm bench [--backend wasm|webgpu] [--json FILE] [--only TEXT] [--runs N] [--clock wall|cpu] [--python PATH]    (after pnpm build)
+// --only takes the contests whose names hold the text; rows of others stay in the JSON file as they are. --clock cpu takes
+// processor time where one thread works, for machines that do other things besides. Peers that are not here are left out,
+// and named.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
+import { startContestant } from './contestant.mjs';
+import { contests } from './contests.mjs';
 
-const { values } = parseArgs({ options: { json: { type: 'string' }, runs: { type: 'string', default: '9' } } });
+const { values } = parseArgs({ options: { backend: { type: 'string', default: 'wasm' }, json: { type: 'string' }, only: { type: 'string', default: '' }, runs: { type: 'string', default: '5' }, clock: { type: 'string', default: 'wall' }, python: { type: 'string' } } });
 const runs = Number(values.runs);
-if (!Number.isInteger(runs) || runs < 1) {
-  console.error(`--runs is ${values.runs}, expected a positive integer`);
+const usage = (problem) => {
+  console.error(problem);
   process.exit(1);
-}
+};
+if (!Number.isInteger(runs) || runs < 1) usage(`--runs is ${values.runs}, expected a positive integer`);
+if (!Object.hasOwn(contests, values.backend)) usage(`--backend is ${values.backend}, expected one of ${Object.keys(contests).join(', ')}`);
+if (!['wall', 'cpu'].includes(values.clock)) usage(`--clock is ${values.clock}, expected wall or cpu`);
+const chosen = contests[values.backend].filter(({ name }) => name.includes(values.only));
+if (chosen.length === 0) usage(`--only is ${JSON.stringify(values.only)}, expected a part of one of: ${contests[values.backend].map(({ name }) => name).join('; ')}`);
 
-/** name, peer, then ours and theirs as arguments of variant.mjs, and what a ratio above 1 means. */
-const contests = [
-  { name: "training step of the quickstart's teacher (width 96, 12 blocks, 16 tokens, batch 64)", peer: 'stock tfjs-backend-wasm', ours: ['ours', 'training-step', '12', '96', '64'], theirs: ['stock', 'training-step', '12', '96', '64'] },
-  { name: "forward pass of the quickstart's teacher", peer: 'stock tfjs-backend-wasm', ours: ['ours', 'sampling-step', '12', '96', '64'], theirs: ['stock', 'sampling-step', '12', '96', '64'] },
-  { name: 'images a second, 14 layers (width 96, batch 64)', peer: '28 layers, the same kernels', ours: ['ours', 'sampling-step', '14', '96', '64'], theirs: ['ours', 'sampling-step', '28', '96', '64'] },
-];
-
-const machine = `${cpus().length} × ${cpus()[0]?.model ?? 'unknown CPU'}, Node ${process.versions.node}`;
+const python = [values.python, 'python3', '/usr/bin/python3'].find((path) => path !== undefined && spawnSync(path, ['-c', 'import torch'], { stdio: 'ignore' }).status === 0);
+const torch = python && spawnSync(python, ['-c', 'import torch; print(torch.__version__)'], { encoding: 'utf8' }).stdout.trim();
+const machine = `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown CPU'}, Node ${process.versions.node}${torch ? `, PyTorch ${torch}` : ''}`;
+const date = new Date().toISOString().slice(0, 10);
 const rows = [];
-for (const { name, peer, ours, theirs } of contests) {
-  const [a, b] = [await contestant(ours), await contestant(theirs)];
-  const times = [[], []];
-  for (let i = 0; i < runs; i++) {
-    times[0].push(await a.run());
-    times[1].push(await b.run());
-    process.stderr.write(`\r${name}: ${i + 1}/${runs}`);
+const missing = [];
+for (const contest of chosen) {
+  try {
+    rows.push(...(await hold(contest)));
+  } catch (error) {
+    missing.push(`${contest.name}: ${error.message.split('\n')[0]}`);
+    process.stderr.write(`\n${error.message}\n`);
   }
-  process.stderr.write('\n');
-  a.stop();
-  b.stop();
-  const [mine, peers] = times.map(median);
-  rows.push({ name, backend: 'wasm', peer, ratio: +(peers / mine).toFixed(2), ours: +mine.toFixed(1), theirs: +peers.toFixed(1), unit: 'ms', runs, machine });
 }
-console.table(rows.map(({ name, peer, ratio, ours, theirs }) => ({ name, peer, ratio, 'ours (ms)': ours, 'theirs (ms)': theirs })));
-console.log(`ratio: how many times faster than the peer; medians of ${runs}, in turns; ${machine}`);
-if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`);
+console.table(rows.map(({ name, peer, ratio, ours, theirs, unit }) => ({ name, peer, ratio, ours, theirs, unit })));
+console.log(`ratio: how many times faster than the peer, or how many times less; medians, in turns; ${machine}`);
+for (const line of missing) console.log(`not measured: ${line}`);
+if (values.json !== undefined) {
+  const others = existsSync(values.json) ? JSON.parse(readFileSync(values.json, 'utf8')).filter((row) => !rows.some((r) => r.name === row.name && r.backend === row.backend && r.peer === row.peer)) : [];
+  const order = Object.values(contests).flat().map(({ name }) => name);
+  const place = ({ name }) => order.findIndex((start) => name.startsWith(start));
+  writeFileSync(values.json, `${JSON.stringify([...others, ...rows].toSorted((a, b) => place(a) - place(b)), null, 2)}\n`);
+}
+if (missing.length > 0) process.exitCode = 1;
 
-async function contestant(args) {
-  const child = fork(new URL('variant.mjs', import.meta.url), args, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
-  const answer = () =>
-    new Promise((resolve, reject) => {
-      child.once('message', resolve);
-      child.once('exit', (code) => reject(new Error(`variant.mjs ${args.join(' ')} ended with ${code}`)));
-    });
-  await answer();
-  return {
-    run: async () => {
-      const result = answer();
-      child.send('go');
-      return result;
-    },
-    stop: () => {
-      child.removeAllListeners('exit');
-      child.kill();
-    },
+/** Rows of one contest. */
+async function hold({ name, ours, peers, unit = 'ms', clock = values.clock, fresh = false, runs: most = runs }) {
+  const contestants = [{ ...ours, runs: most, results: [] }];
+  for (const peer of peers) {
+    if (peer.program.endsWith('.py') && !python) missing.push(`${name}, ${peer.peer}: no python3 here has torch`);
+    else contestants.push({ ...peer, runs: Math.min(most, peer.runs ?? most), results: [] });
+  }
+  const start = async ({ program, work }) => {
+    const threads = String(work.threads ?? 1);
+    return startContestant(program, work, { python, env: { OMP_NUM_THREADS: threads, OPENBLAS_NUM_THREADS: threads, OMP_WAIT_POLICY: 'passive' } });
   };
+  try {
+    if (!fresh) {
+      for (const contestant of contestants) {
+        try {
+          contestant.process = await start(contestant);
+        } catch (error) {
+          if (contestant === contestants[0]) throw error;
+          missing.push(`${name}, ${contestant.peer}: ${error.message.split('\n').find((line) => line.includes('Error')) ?? error.message}`);
+          contestant.runs = 0;
+        }
+      }
+    }
+    for (let i = 0; i < most; i++) {
+      for (const contestant of contestants) {
+        if (i >= contestant.runs) continue;
+        process.stderr.write(`\r${name}: ${i + 1}/${most} ${contestant.peer ?? 'ours'}\x1b[K`);
+        if (fresh) {
+          const started = await start(contestant);
+          contestant.results.push({ value: started.started, cpu: started.cpu });
+          await started.stop();
+        } else contestant.results.push(await contestant.process.run());
+      }
+    }
+    process.stderr.write('\n');
+  } finally {
+    for (const { process: child } of contestants) await child?.stop();
+  }
+  const [mine, ...theirs] = contestants;
+  return theirs.filter(({ runs: count }) => count > 0).flatMap(({ peer, runs: count, results }) => {
+    // what they computed must be the same
+    const [a, b] = [mine.results[0].check, results[0].check];
+    if (a !== undefined && b !== undefined && Math.abs(a - b) > 2e-3 * Math.abs(a)) throw new Error(`${name}: ${peer} computes ${b}, ours ${a}: they do not do the same`);
+    const byTime = unit === 'ms' && typeof mine.results[0].value === 'number';
+    const metrics = byTime || typeof mine.results[0].value === 'number' ? [[name, (r) => (byTime && clock === 'cpu' ? r.cpu : r.value), byTime && clock === 'cpu' ? 'ms of processor time' : unit]] : Object.keys(mine.results[0].value).map((metric) => [`${name}: ${metric}`, (r) => r.value[metric], metric]);
+    return metrics.map(([title, number, of]) => {
+      const [m, t] = [median(mine.results.map(number)), median(results.map(number))];
+      return { name: title, backend: values.backend, peer, ratio: round(t / m, 2), ours: round(m, 1), theirs: round(t, 1), unit: of, runs: count, machine, date };
+    });
+  });
 }
 
 function median(list) {
   return list.toSorted((x, y) => x - y)[list.length >> 1];
+}
+
+function round(number, digits) {
+  return Number(number.toFixed(digits));
 }

@@ -1,0 +1,37 @@
+// Starts tfjs's backend, with our kernels or without.
+import '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs-core';
+
+/** @param options `kernels`: `'ours'` or `'stock'` */
+export async function startBackend({ backend = 'wasm', kernels = 'ours' }) {
+  if (kernels === 'ours') {
+    const { useBackend } = await import('@tinyfusion/kernels');
+    if (backend === 'webgpu') await import('./dawn.mjs');
+    await useBackend({ prefer: backend });
+    return;
+  }
+  if (backend === 'webgpu') await import('./dawn.mjs');
+  await import(backend === 'webgpu' ? '@tensorflow/tfjs-backend-webgpu' : '@tensorflow/tfjs-backend-wasm');
+  if (!(await tf.setBackend(backend)) || tf.getBackend() !== backend) throw new Error(`tfjs cannot start its ${backend} backend`);
+}
+
+/** Watches the bytes of all values that tensors have, from one kernel to the next; what tensors share counts once. */
+export function peakBytes() {
+  const engine = tf.engine();
+  const { trackTensor, removeDataId } = engine;
+  const sizes = new Map(); // of values by id, from now on
+  let [now, peak] = [0, 0];
+  engine.trackTensor = function (tensor, backend) {
+    trackTensor.call(this, tensor, backend);
+    if (sizes.has(tensor.dataId)) return;
+    sizes.set(tensor.dataId, tensor.size * 4);
+    now += tensor.size * 4;
+    peak = Math.max(peak, now);
+  };
+  engine.removeDataId = function (dataId, backend) {
+    removeDataId.call(this, dataId, backend);
+    now -= sizes.get(dataId) ?? 0;
+    sizes.delete(dataId);
+  };
+  return { reset: () => void (peak = now), bytes: () => peak };
+}

@@ -1,0 +1,62 @@
+// What every contestant in JavaScript shares: numbers to fill models with, and taking turns.
+import { createInterface } from 'node:readline';
+
+/**
+ * Prepares, and then runs once for each line that comes in. Answers are lines of JSON on stdout: `{"ready":true}`, then
+ * `{"value":…,"cpu":…,"check":…}` with the milliseconds, or what the run returns as `value`, and processor time.
+ * @param prepare takes the work that the command line names, and gives the run, which may return `{ value, check }`: what is measured where that is not time, and a number
+ * that all contestants of a contest must agree on
+ */
+export async function takeTurns(prepare) {
+  const run = await prepare(JSON.parse(process.argv[2]));
+  await run();
+  answer({ ready: true, cpu: cpuTime() });
+  for await (const _ of createInterface({ input: process.stdin })) {
+    const [from, cpu] = [performance.now(), cpuTime()];
+    const { value, check } = (await run()) ?? {};
+    answer({ value: value ?? performance.now() - from, cpu: cpuTime() - cpu, check });
+  }
+  process.exit(0);
+}
+
+/** Processor time of all threads since the process began, ms. */
+function cpuTime() {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
+const answer = (object) => process.stdout.write(`\n${JSON.stringify(object)}\n`);
+
+/** Deterministic numbers, uniform with deviation `deviation`, the same in every language: an integer hash of name and place. */
+export function fill(name, size, deviation) {
+  let seed = 0x811c9dc5;
+  for (let i = 0; i < name.length; i++) seed = Math.imul(seed ^ name.charCodeAt(i), 0x01000193);
+  const out = new Float32Array(size);
+  const factor = (deviation * Math.sqrt(12)) / 2 ** 32;
+  for (let i = 0; i < size; i++) {
+    let x = (Math.imul(i, 0x9e3779b1) + seed) | 0;
+    x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
+    x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
+    out[i] = ((x ^ (x >>> 16)) >>> 0) * factor - deviation * Math.sqrt(3);
+  }
+  return out;
+}
+
+/** The deviation of a parameter: 1/√inputs for matrices, 0.02 for what is added. */
+export const deviationOf = (shape) => (shape.length < 2 ? 0.02 : 1 / Math.sqrt(shape.slice(1).reduce((a, b) => a * b, 1)));
+
+/** Inputs of a DiT as plain arrays. */
+export function ditInputs({ size, batch, classes = 1000 }) {
+  return {
+    x: fill('x', batch * size * size * 4, 1),
+    t: Float32Array.from({ length: batch }, (_, i) => (37 * i + 11) % 1000),
+    y: Int32Array.from({ length: batch }, (_, i) => (7 * i + 3) % classes),
+  };
+}
+
+/** What checks compare: the mean magnitude. */
+export function meanMagnitude(values) {
+  let total = 0;
+  for (let i = 0; i < values.length; i++) total += Math.abs(values[i]);
+  return total / values.length;
+}
