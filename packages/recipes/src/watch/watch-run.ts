@@ -62,6 +62,7 @@ async function answer(view: RunView, { url = '/', method, headers }: IncomingMes
     const png = await readFile(join(view.path, name)).catch(() => undefined);
     return void (png === undefined ? response.writeHead(404, plain).end('there is no such picture') : response.writeHead(200, { 'content-type': 'image/png', 'x-content-type-options': 'nosniff' }).end(png));
   }
+  if (name === 'favicon.ico') return void response.writeHead(204).end();
   if (name !== '' && name !== 'live') return void response.writeHead(404, plain).end('there is no such page');
   const state = await view.state();
   const live = liveHtml(state);
