@@ -303,7 +303,7 @@ describe('evaluation from files', () => {
 describe('studies', () => {
   it('are listed with what the paper found, and leave a table, rows and plots', async () => {
     const list = await run('study');
-    expect(list.stdout.trim().split('\n').map((line) => line.split(' ')[0])).toEqual(['methods', 'masks', 'patterns', 'recovery', 'teachers', 'speed', 'dynamics', 'activations', 'learning-rates']);
+    expect(list.stdout.trim().split('\n').map((line) => line.split(' ')[0])).toEqual(['methods', 'masks', 'patterns', 'recovery', 'teachers', 'convergence', 'speed', 'dynamics', 'activations', 'learning-rates']);
     for (const name of ['activations', 'recovery', 'teachers']) {
       const { code, stderr } = await run('study', name, '--fast', '--out', 'studies');
       expect(code, stderr).toBe(0);

@@ -242,7 +242,7 @@ export function program(): Command {
     .action((run: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).watchJob(run, options, context)));
 
   job(main, 'study', 'an experiment of the paper on the embedded teacher; without a name, which there are')
-    .argument('[name]', 'methods, masks, patterns, recovery, teachers, speed, dynamics, activations, learning-rates')
+    .argument('[name]', 'methods, masks, patterns, recovery, teachers, convergence, speed, dynamics, activations, learning-rates')
     .option('--fast', 'a few steps of everything, to see that it works')
     .addOption(new Option('--family <name>', 'whose embedded teacher (default: DiT); methods alone for the others').choices(['DiT', 'SiT', 'MAR']))
     .option('--seeds <list>', 'seeds (default: 0,1,2)', layers)

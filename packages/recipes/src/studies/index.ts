@@ -1,4 +1,5 @@
 import { activations } from './activations.js';
+import { convergence } from './convergence.js';
 import { dynamics } from './dynamics.js';
 import { learningRates } from './learning-rates.js';
 import { masks } from './masks.js';
@@ -11,4 +12,4 @@ import type { Study } from './study.js';
 import { teachers } from './teachers.js';
 
 /** The paper's experiments, by name. */
-export const studies: Readonly<Record<string, Study | Study<Prunable>>> = Object.fromEntries([methods, masks, patterns, recovery, teachers, speed, dynamics, activations, learningRates].map((study) => [study.name, study]));
+export const studies: Readonly<Record<string, Study | Study<Prunable>>> = Object.fromEntries([methods, masks, patterns, recovery, teachers, convergence, speed, dynamics, activations, learningRates].map((study) => [study.name, study]));
