@@ -28,41 +28,23 @@ const depths = (name, shape) => {
   return { name, ours: at(14), peers: [{ peer: '28 layers', ...at(28) }] };
 };
 
-/** Contests by backend; `clock: 'wall'` where more than one thread works, `fresh` where starting is what is measured. */
-export const contests = {
-  wasm: [
-    product('matrix product, 512 × 384 by (1536 × 384)ᵀ', { work: 'product', m: 512, n: 1536, k: 384, transposed: true }),
-    product('attention products, 192 × (64 × 64 by (64 × 64)ᵀ)', { work: 'product', batch: 192, m: 64, n: 64, k: 64, transposed: true }),
-    { name: 'attention, 8 × 6 heads × 256 tokens × 64', ours: ours(attention), peers: [stock(attention), pytorch(attention)] },
-    { name: 'a DiT block, width 384, 256 tokens, batch 8', ours: ours(block), peers: [plain('best', block), plain('pytorch', block), pytorch(block)] },
-    forward('forward, width 384 × 12 blocks × 64 tokens × batch 8', small, everyone),
-    { name: "that forward: ONNX Runtime Node against PyTorch", ours: onnxNode({ work: 'forward', ...small }), peers: [pytorch({ work: 'forward', ...small })] },
-    forward('DiT-S/2 forward, batch 1', { ...S, size: 32, batch: 1 }, everyone),
-    forward('DiT-S/2 forward, batch 8', { ...S, size: 32, batch: 8 }, [(w) => plain('best', w), onnxNode, onnxWeb, pytorch]),
-    forward('DiT-XL/2 forward, batch 1', { ...XL, size: 32, batch: 1 }, [(w) => plain('best', w, { runs: 1 }), onnxNode, pytorch]),
-    { name: 'training step, width 384 × 12 blocks × 64 tokens × batch 8', ours: ours(step), peers: [plain('pytorch', step, { runs: 1 }), plain('best', step, { runs: 2 }), pytorch(step)] },
-    { name: 'training step, the same, two worker threads', clock: 'wall', ours: { program: 'replicas.mjs', work: { ...step, threads: 2 } }, peers: [{ peer: 'one thread', ...ours(step) }, pytorch(step, 2)] },
-    { name: 'peak tensor memory of the training step', unit: 'MB', ours: ours({ ...step, work: 'memory' }), peers: [plain('pytorch', { ...step, work: 'memory' }, { runs: 1 }), plain('best', { ...step, work: 'memory' }, { runs: 1 })] },
-    { name: 'learned-mask step, one mask for the batch', ours: ours({ ...masks, per: 'batch' }), peers: [{ peer: 'a mask for each sample', ...ours({ ...masks, per: 'sample' }) }] },
-    depths('D14 against D28, width 384, 64 tokens, batch 8', small),
-    depths('D14 against D28, width 1152 (XL), 256 tokens, batch 1', { ...XL, size: 32, batch: 1 }),
-    { name: 'VAE decode to 128 × 128', ours: ours(decode), peers: [stock(decode), onnxNode(decode), onnxWeb(decode)] },
-    { name: 'time to first image, DiT-S/2, 10 steps, from starting the process', fresh: true, ours: ours(image), peers: [stock(image, { runs: 1 }), pytorch(image)] },
-  ],
-  webgpu: [
-    // without a GPU what can be counted is counted, on a software adapter; times are not measured
-    ...['forward', 'step'].map((work) => ({
-      name: `${work === 'step' ? 'training step' : 'forward'}, width 384 × 12 blocks × 64 tokens × batch 8`,
-      unit: undefined,
-      runs: 1,
-      ours: { program: 'counts.mjs', work: { ...small, work, backend: 'webgpu' } },
-      peers: [{ peer: "stock tfjs, PyTorch's weight layout", program: 'counts.mjs', work: { ...small, work, backend: 'webgpu', kernels: 'stock' } }],
-    })),
-    {
-      name: 'D14 against D28, forward, width 384, 64 tokens, batch 8',
-      runs: 1,
-      ours: { program: 'counts.mjs', work: { ...small, depth: 14, work: 'forward', backend: 'webgpu' } },
-      peers: [{ peer: '28 layers', program: 'counts.mjs', work: { ...small, depth: 28, work: 'forward', backend: 'webgpu' } }],
-    },
-  ],
-};
+/** `clock: 'wall'` where more than one thread works, `fresh` where starting is what is measured. */
+export const contests = [
+  product('matrix product, 512 × 384 by (1536 × 384)ᵀ', { work: 'product', m: 512, n: 1536, k: 384, transposed: true }),
+  product('attention products, 192 × (64 × 64 by (64 × 64)ᵀ)', { work: 'product', batch: 192, m: 64, n: 64, k: 64, transposed: true }),
+  { name: 'attention, 8 × 6 heads × 256 tokens × 64', ours: ours(attention), peers: [stock(attention), pytorch(attention)] },
+  { name: 'a DiT block, width 384, 256 tokens, batch 8', ours: ours(block), peers: [plain('best', block), plain('pytorch', block), pytorch(block)] },
+  forward('forward, width 384 × 12 blocks × 64 tokens × batch 8', small, everyone),
+  { name: "that forward: ONNX Runtime Node against PyTorch", ours: onnxNode({ work: 'forward', ...small }), peers: [pytorch({ work: 'forward', ...small })] },
+  forward('DiT-S/2 forward, batch 1', { ...S, size: 32, batch: 1 }, everyone),
+  forward('DiT-S/2 forward, batch 8', { ...S, size: 32, batch: 8 }, [(w) => plain('best', w), onnxNode, onnxWeb, pytorch]),
+  forward('DiT-XL/2 forward, batch 1', { ...XL, size: 32, batch: 1 }, [(w) => plain('best', w, { runs: 1 }), onnxNode, pytorch]),
+  { name: 'training step, width 384 × 12 blocks × 64 tokens × batch 8', ours: ours(step), peers: [plain('pytorch', step, { runs: 1 }), plain('best', step, { runs: 2 }), pytorch(step)] },
+  { name: 'training step, the same, two worker threads', clock: 'wall', ours: { program: 'replicas.mjs', work: { ...step, threads: 2 } }, peers: [{ peer: 'one thread', ...ours(step) }, pytorch(step, 2)] },
+  { name: 'peak tensor memory of the training step', unit: 'MB', ours: ours({ ...step, work: 'memory' }), peers: [plain('pytorch', { ...step, work: 'memory' }, { runs: 1 }), plain('best', { ...step, work: 'memory' }, { runs: 1 })] },
+  { name: 'learned-mask step, one mask for the batch', ours: ours({ ...masks, per: 'batch' }), peers: [{ peer: 'a mask for each sample', ...ours({ ...masks, per: 'sample' }) }] },
+  depths('D14 against D28, width 384, 64 tokens, batch 8', small),
+  depths('D14 against D28, width 1152 (XL), 256 tokens, batch 1', { ...XL, size: 32, batch: 1 }),
+  { name: 'VAE decode to 128 × 128', ours: ours(decode), peers: [stock(decode), onnxNode(decode), onnxWeb(decode)] },
+  { name: 'time to first image, DiT-S/2, 10 steps, from starting the process', fresh: true, ours: ours(image), peers: [stock(image, { runs: 1 }), pytorch(image)] },
+];

@@ -1,11 +1,13 @@
 // Ratios against peers, each measured in turns in one run.
 //   pnpm bench [--backend wasm|webgpu] [--json FILE] [--only TEXT] [--runs N] [--clock wall|cpu] [--python PATH]    (after pnpm build)
-// --only takes the contests whose names hold the text; rows of others stay in the JSON file as they are. --clock cpu takes
+// On webgpu what a device is asked for is counted, see webgpu-counts.mjs. --only takes the contests whose names hold the text; rows of others stay in the JSON file as they are. --clock cpu takes
 // processor time where one thread works, for machines that do other things besides. Peers that are not here are left out,
 // and named.
-import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { startContestant } from './contestant.mjs';
 import { contests } from './contests.mjs';
@@ -17,10 +19,10 @@ const usage = (problem) => {
   process.exit(1);
 };
 if (!Number.isInteger(runs) || runs < 1) usage(`--runs is ${values.runs}, expected a positive integer`);
-if (!Object.hasOwn(contests, values.backend)) usage(`--backend is ${values.backend}, expected one of ${Object.keys(contests).join(', ')}`);
+if (!['wasm', 'webgpu'].includes(values.backend)) usage(`--backend is ${values.backend}, expected wasm or webgpu`);
 if (!['wall', 'cpu'].includes(values.clock)) usage(`--clock is ${values.clock}, expected wall or cpu`);
-const chosen = contests[values.backend].filter(({ name }) => name.includes(values.only));
-if (chosen.length === 0) usage(`--only is ${JSON.stringify(values.only)}, expected a part of one of: ${contests[values.backend].map(({ name }) => name).join('; ')}`);
+const chosen = contests.filter(({ name }) => name.includes(values.only));
+if (chosen.length === 0) usage(`--only is ${JSON.stringify(values.only)}, expected a part of one of: ${contests.map(({ name }) => name).join('; ')}`);
 
 const python = [values.python, 'python3', '/usr/bin/python3'].find((path) => path !== undefined && spawnSync(path, ['-c', 'import torch'], { stdio: 'ignore' }).status === 0);
 const torch = python && spawnSync(python, ['-c', 'import torch; print(torch.__version__)'], { encoding: 'utf8' }).stdout.trim();
@@ -28,7 +30,14 @@ const machine = `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown CPU'}
 const date = new Date().toISOString().slice(0, 10);
 const rows = [];
 const missing = [];
-for (const contest of chosen) {
+if (values.backend === 'webgpu') {
+  // times are for a GPU; without one, what a device is asked for is counted
+  const file = join(mkdtempSync(join(tmpdir(), 'bench-')), 'counts.json');
+  execFileSync(process.execPath, [fileURLToPath(new URL('webgpu-counts.mjs', import.meta.url)), '--runs', values.runs, '--json', file], { stdio: ['ignore', 'ignore', 'inherit'] });
+  rows.push(...JSON.parse(readFileSync(file, 'utf8')).map((row) => ({ ...row, date })));
+  rmSync(dirname(file), { recursive: true });
+}
+for (const contest of values.backend === 'wasm' ? chosen : []) {
   try {
     rows.push(...(await hold(contest)));
   } catch (error) {
@@ -41,7 +50,7 @@ console.log(`ratio: how many times faster than the peer, or how many times less;
 for (const line of missing) console.log(`not measured: ${line}`);
 if (values.json !== undefined) {
   const others = existsSync(values.json) ? JSON.parse(readFileSync(values.json, 'utf8')).filter((row) => !rows.some((r) => r.name === row.name && r.backend === row.backend && r.peer === row.peer)) : [];
-  const order = Object.values(contests).flat().map(({ name }) => name);
+  const order = contests.map(({ name }) => name);
   const place = ({ name }) => order.findIndex((start) => name.startsWith(start));
   writeFileSync(values.json, `${JSON.stringify([...others, ...rows].toSorted((a, b) => place(a) - place(b)), null, 2)}\n`);
 }
@@ -94,7 +103,7 @@ async function hold({ name, ours, peers, unit = 'ms', clock = values.clock, fres
     const metrics = byTime || typeof mine.results[0].value === 'number' ? [[name, (r) => (byTime && clock === 'cpu' ? r.cpu : r.value), byTime && clock === 'cpu' ? 'ms of processor time' : unit]] : Object.keys(mine.results[0].value).map((metric) => [`${name}: ${metric}`, (r) => r.value[metric], metric]);
     return metrics.map(([title, number, of]) => {
       const [m, t] = [median(mine.results.map(number)), median(results.map(number))];
-      return { name: title, backend: values.backend, peer, ratio: round(t / m, 2), ours: round(m, 1), theirs: round(t, 1), unit: of, runs: count, machine, date };
+      return { name: title, backend: 'wasm', peer, ratio: round(t / m, 2), ours: round(m, 1), theirs: round(t, 1), unit: of, runs: count, machine, date };
     });
   });
 }

@@ -1,18 +1,16 @@
-// Starts tfjs's backend, with our kernels or without.
+// Starts tfjs's WASM backend, with our kernels or without.
 import '@tensorflow/tfjs';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** @param options `kernels`: `'ours'` or `'stock'` */
-export async function startBackend({ backend = 'wasm', kernels = 'ours' }) {
+export async function startBackend({ kernels = 'ours' }) {
   if (kernels === 'ours') {
     const { useBackend } = await import('@tinyfusion/kernels');
-    if (backend === 'webgpu') await import('./dawn.mjs');
-    await useBackend({ prefer: backend });
+    await useBackend({ prefer: 'wasm' });
     return;
   }
-  if (backend === 'webgpu') await import('./dawn.mjs');
-  await import(backend === 'webgpu' ? '@tensorflow/tfjs-backend-webgpu' : '@tensorflow/tfjs-backend-wasm');
-  if (!(await tf.setBackend(backend)) || tf.getBackend() !== backend) throw new Error(`tfjs cannot start its ${backend} backend`);
+  await import('@tensorflow/tfjs-backend-wasm');
+  if (!(await tf.setBackend('wasm')) || tf.getBackend() !== 'wasm') throw new Error('tfjs cannot start its WASM backend');
 }
 
 /** Watches the bytes of all values that tensors have, from one kernel to the next; what tensors share counts once. */

@@ -22,7 +22,8 @@ await takeTurns((work) => {
 });
 
 async function checked(result) {
-  return { check: meanMagnitude(await (await blockUntilReady(result)).data()) };
+  const ready = await blockUntilReady(result);
+  return { check: async () => meanMagnitude(await ready.data()) };
 }
 
 function array(name, shape, deviation) {

@@ -11,9 +11,12 @@ import { ditOf, filled, vaeConfig } from './models.mjs';
 import { fill, meanMagnitude, takeTurns } from './turns.mjs';
 
 /** The number behind a tensor, which is disposed. */
-async function checked(tensor) {
-  const check = meanMagnitude(await tensor.data());
-  tensor.dispose();
+function checked(tensor) {
+  const check = async () => {
+    const number = meanMagnitude(await tensor.data());
+    tensor.dispose();
+    return number;
+  };
   return { check };
 }
 

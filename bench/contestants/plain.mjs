@@ -5,9 +5,12 @@ import { startBackend, peakBytes } from './backend.mjs';
 import { plainBlock, plainDiT } from './plain-dit.mjs';
 import { meanMagnitude, takeTurns } from './turns.mjs';
 
-async function checked(tensor) {
-  const check = meanMagnitude(await tensor.data());
-  tensor.dispose();
+function checked(tensor) {
+  const check = async () => {
+    const number = meanMagnitude(await tensor.data());
+    tensor.dispose();
+    return number;
+  };
   return { check };
 }
 

@@ -100,24 +100,24 @@ def prepare():
         outer = () if work.get("batch") is None else (work["batch"],)
         m, n, k, transposed = work["m"], work["n"], work["k"], work["transposed"]
         a, b = fill("a", (*outer, m, k), 1), fill("b", (*outer, *((n, k) if transposed else (k, n))), 1)
-        return lambda: check(a @ (b.transpose(-2, -1) if transposed else b))
+        return lambda: a @ (b.transpose(-2, -1) if transposed else b)
     if kind == "attention":
         q, k, v = [fill(name, (work["batch"], work["heads"], work["tokens"], work["headWidth"]), 1) for name in "qkv"]
-        return lambda: check(attention(q, k, v))
+        return lambda: attention(q, k, v)
     if kind == "block":
         run = block("", work["width"], work["heads"])
         x, c = fill("x", (work["batch"], work["tokens"], work["width"]), 1), fill("c", (work["batch"], work["width"]), 1)
-        return lambda: check(run(x, c))
+        return lambda: run(x, c)
     forward = model()
     if kind == "forward":
-        return lambda: check(forward())
+        return lambda: forward()
     if kind == "image":
 
         def image():
             x = fill("x", (work["batch"], work["size"], work["size"], 4), 1).permute(0, 3, 1, 2)
             for _ in range(work["steps"]):
                 x = x - 0.1 * forward(x)[:, :4]
-            return check(x)
+            return x
 
         return image
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0)
@@ -127,7 +127,7 @@ def prepare():
         loss = forward().square().mean()
         loss.backward()
         optimizer.step()
-        return check(loss)
+        return loss
 
     return step
 
@@ -138,9 +138,13 @@ def answer(**values):
 
 with torch.inference_mode(work["work"] != "step"):
     run = prepare()
+    begun = time.perf_counter()
     run()
+    while time.perf_counter() - begun < 1:
+        run()
     answer(ready=True, cpu=time.process_time() * 1000)
     for _ in sys.stdin:
         start, cpu = time.perf_counter(), time.process_time()
-        value = run()
-        answer(value=(time.perf_counter() - start) * 1000, cpu=(time.process_time() - cpu) * 1000, check=value)
+        result = run()
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+        answer(value=wall * 1000, cpu=cpu * 1000, check=check(result))

@@ -17,6 +17,6 @@ await takeTurns((work) => {
     Atomics.add(control, 0, 1);
     Atomics.notify(control, 0);
     for (let done = Atomics.load(control, 1); done < turns * work.threads; done = Atomics.load(control, 1)) await Atomics.waitAsync(control, 1, done, 100).value;
-    return { check: Math.abs(loss[0]) };
+    return { check: () => Math.abs(loss[0]) };
   };
 });
