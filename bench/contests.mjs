@@ -25,10 +25,10 @@ const image = { work: 'image', ...S, size: 32, batch: 1, steps: 10 };
 const decode = { work: 'decode', latents: 16 };
 const depths = (name, shape) => {
   const at = (depth) => ours({ work: 'forward', ...shape, depth });
-  return { name, ours: at(14), peers: [{ peer: '28 layers', ...at(28) }] };
+  return { name, ours: at(14), peers: [{ peer: '28 layers', other: true, ...at(28) }] };
 };
 
-/** `clock: 'wall'` where more than one thread works, `fresh` where starting is what is measured. */
+/** `clock: 'wall'` where more than one thread works, `fresh` where starting is what is measured, `other` where a peer computes something else. */
 export const contests = [
   product('matrix product, 512 × 384 by (1536 × 384)ᵀ', { work: 'product', m: 512, n: 1536, k: 384, transposed: true }),
   product('attention products, 192 × (64 × 64 by (64 × 64)ᵀ)', { work: 'product', batch: 192, m: 64, n: 64, k: 64, transposed: true }),
