@@ -6,7 +6,7 @@ interface NodeProcess {
 }
 
 /**
- * Whether the engine has WebAssembly's relaxed SIMD: Chrome 114, Firefox 145, Node 22, and newer ones. Node 20 has it behind
+ * Whether the engine has WebAssembly's relaxed SIMD, as Chrome has since 114 and Node since 22. Node 20 has it behind
  * a flag, which this turns on.
  */
 export function hasRelaxedSimd(): boolean {
