@@ -287,6 +287,9 @@ function swapBytes(bytes: Uint8Array, width: number): Uint8Array {
 /** Names that training scripts keep the weights under, the averaged ones first, as upstream's `find_model` takes them. */
 const weightNames = ['ema', 'model_ema', 'ema_state_dict', 'model', 'state_dict', 'model_state_dict', 'module'];
 
+/** What follows on `model.` where that is part of a tensor's own name: in single-file diffusion models, beside their autoencoder and text encoders, and in language models. */
+const ownModelNames = ['diffusion_model.', 'embed_tokens.'];
+
 /**
  * The state dict inside a checkpoint of a training run, `{ model, ema, opt, args, … }`: the averaged weights where there
  * are any, else the model's; a plain state dict stays what it is.
@@ -303,6 +306,7 @@ export function weightsOf(checkpoint: StateDict, which?: string): StateDict {
   }
   for (const name of weightNames) {
     const tensors = under(name);
+    if (name === 'model' && ownModelNames.some((own) => [...tensors.keys()].some((key) => key.startsWith(own)))) continue;
     if (tensors.size > 0) return { tensors, metadata: checkpoint.metadata };
   }
   return checkpoint;

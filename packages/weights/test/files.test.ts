@@ -18,6 +18,12 @@ const state = stateDictOf([
   ['c', { shape: [3], values: rng.normal(3) }],
 ]);
 
+it('takes `model.` for a training run’s only where it is one', () => {
+  const namesOf = (...names: string[]): string[] => [...weightsOf(stateDictOf(names.map((name) => [name, { shape: [1], values: Float32Array.of(1) }] as const))).tensors.keys()];
+  expect(namesOf('model.blocks.0.w', 'opt.state.0')).toEqual(['blocks.0.w']);
+  for (const own of [['model.diffusion_model.joint_blocks.0.w', 'first_stage_model.w'], ['model.embed_tokens.weight', 'model.layers.0.w', 'lm_head.weight']]) expect(namesOf(...own)).toEqual(own);
+});
+
 describe('writeCheckpoint', () => {
   it.each(['x.safetensors', 'x.pt', 'x.npz'])('%s comes back to the bit, in another type rounded, and leaves nothing beside it', async (name) => {
     const steps: number[] = [];
