@@ -142,6 +142,9 @@ describe('training on a pack', () => {
     const memory = await lossesOf(latentDataset(values, [4, 4, 4], labels));
     expect(memory).toHaveLength(9);
     expect(await lossesOf(packLatents(data))).toEqual(memory);
+    // a batch that is computed in parts goes back to its place in the data for each
+    for (const [i, loss] of (await lossesOf(packLatents(data), { parts: 3 })).entries()) expect(Math.abs(loss - memory[i]!) / memory[i]!).toBeLessThan(1e-5);
+    await expect(lossesOf(packLatents(data), { parts: 0 })).rejects.toThrow('parts is 0, expected a positive integer');
     let saved: Uint8Array | undefined;
     await lossesOf(packLatents(data), { checkpoint: { every: 4, save: async (_: unknown, step: number, run: Uint8Array) => void (step === 4 && (saved = run)) } });
     const { parseSafetensors } = await import('@tinyfusion/weights');

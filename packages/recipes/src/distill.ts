@@ -22,6 +22,8 @@ export interface DistillOptions<M = Prunable> extends LongTaskOptions, Shared, C
   steps: number;
   /** Default 64 (paper: 256). */
   batchSize?: number;
+  /** Parts of a batch that are computed one after another, with the mean of their gradients: less memory at a time. Default 1; more where memory does not do. */
+  parts?: number | undefined;
   /** First learning rate; a cosine takes it to half. Default 2e-4, the paper's. */
   lr?: number;
   /** Weight of the teacher against the truth. Default 0.9. */
@@ -56,7 +58,7 @@ export interface RecoveryCurves {
  * @throws TinyFusionError `FEATURE_EXPLOSION` that names the layer whose feature loss explodes
  */
 export async function distill<M extends Prunable>(student: M, teacher: M, data: LatentDataset, options: DistillOptions<M>): Promise<RecoveryCurves> {
-  const { steps, batchSize = 64, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
+  const { steps, batchSize = 64, parts, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
   const rng = createRng(seed);
   const rows = rowsOfRank(collective ?? singleCollective(), batchSize);
   let batches = data.batches(batchSize, rng.split('data'), rows);
@@ -109,7 +111,7 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
         },
         // thresholds of the feature mask are those of the part then
         beforeStep: () => batches.ready?.(),
-        micro: { batchSize },
+        micro: { batchSize, parts },
         keep: keeping({ resume, checkpoint }, () => student, ema),
         collective,
         signal,

@@ -26,6 +26,8 @@ export interface LearnMasksOptions<M = Prunable> extends LongTaskOptions, Shared
   steps: number;
   /** Default 64 (paper: 128). */
   batchSize?: number;
+  /** Parts of a batch that are computed one after another, with the mean of their gradients: less memory at a time. Default 1; more where memory does not do. */
+  parts?: number | undefined;
   /** Learning rate of what is co-optimised. Default 1e-4, the reference's. */
   lr?: number;
   /** Learning rate of the gates. Default ten times `lr`, as the reference. */
@@ -69,7 +71,7 @@ export interface LearnedMasks {
 
 /** The teacher is left as it was, but for `update: 'full'`. */
 export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDataset, options: LearnMasksOptions<M>): Promise<LearnedMasks> {
-  const { groups = '1:2', steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, per = 'sample', estimator = 'straight-through', warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
+  const { groups = '1:2', steps, batchSize = 64, parts, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, per = 'sample', estimator = 'straight-through', warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
   const rng = createRng(seed);
   const rows = rowsOfRank(collective ?? singleCollective(), batchSize);
   const depth = depthOf(teacher);
@@ -123,7 +125,7 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
             baseline.restore(earlier.baseline ?? undefined);
           },
         },
-        micro: { batchSize },
+        micro: { batchSize, parts },
         keep: keeping({ resume, checkpoint }, () => decided(last)),
         collective,
         signal,

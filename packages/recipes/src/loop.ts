@@ -63,7 +63,7 @@ export interface OptimiseOptions extends LongTaskOptions, Shared {
    * memory enough for the whole batch, when parts are halved until it fits. Needs `streams`, as every part draws the whole
    * batch and takes its own share. Default: the batch is one.
    */
-  micro?: { batchSize: number; parts?: number };
+  micro?: { batchSize: number; parts?: number | undefined };
   /** Called after each step with the values of the vectors that the loss reported. */
   onDetail?: ((step: number, values: Readonly<Record<string, number>>) => void) | undefined;
   /** Called before each step, for what cannot be had inside of it. */
@@ -120,6 +120,7 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
     const where = savedAt === step ? 'all steps before it are saved' : savedAt === 0 ? 'nothing was saved yet' : `it was saved at step ${savedAt}`;
     return new BackendError(`${task} ended in step ${step + 1}: ${(error as Error).message} Of the run ${where}; the same command goes on from there`, { cause: error });
   };
+  if (micro?.parts !== undefined && !(Number.isInteger(micro.parts) && micro.parts > 0)) throw new ArgumentError('parts', micro.parts, 'a positive integer');
   let count = Math.min(micro?.parts ?? 1, own?.size ?? 1);
   // memory that does not do shows when the parts of a batch are computed for the first time
   let proven = 0;

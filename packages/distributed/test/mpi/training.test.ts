@@ -1,5 +1,6 @@
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync } from 'node:fs';
+import { createRng } from '@tinyfusion/core';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -88,6 +89,37 @@ describe.skipIf(!hasMpi)('the command line under mpirun (skipped where there is 
     const trained = tinyfusion(['train', '--family', 'SiT', '--fast', '--out', 'teacher', '--backend', 'wasm'], 2);
     expect(trained.status, trained.stderr).toBe(0);
     expect(lossesIn('teacher')).toHaveLength(4);
+  });
+
+  it('goes on after a rank was killed, to the losses of a run that was not', { timeout: 600_000 }, async () => {
+    const job = (run: string): string[] => ['train', '--family', 'DiT', '--data', 'idx', '--config', 'small.json', '--steps', '40', '--batch', '4', '--save-every', '4', '--backend', 'wasm', '--out', run];
+    writeFileSync(join(folder, 'small.json'), JSON.stringify({ hiddenSize: 16, depth: 2, numHeads: 2 }));
+    mkdirSync(join(folder, 'idx'));
+    writeFileSync(join(folder, 'idx/train-images-idx3-ubyte'), Buffer.from([0, 0, 8, 3, 0, 0, 0, 50, 0, 0, 0, 28, 0, 0, 0, 28, ...createRng(1).integers(0, 256, 50 * 784)]));
+    writeFileSync(join(folder, 'idx/train-labels-idx1-ubyte'), Buffer.from([0, 0, 8, 1, 0, 0, 0, 50, ...createRng(2).integers(0, 10, 50)]));
+
+    const [command, ...rest] = [...mpirun(2), process.execPath, bin, ...job('killed')];
+    const child = spawn(command!, rest, { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, NODE_OPTIONS: '' } });
+    let stderr = '';
+    child.stderr.on('data', (text: Buffer) => (stderr += text.toString()));
+    const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+    const saves = (): string[] => (existsSync(join(folder, 'killed')) ? readdirSync(join(folder, 'killed')).filter((name) => name.startsWith('step-')) : []);
+    while (saves().length === 0 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 20));
+    // the ranks are mpirun's children
+    const ranks = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim().split(' ').map(Number);
+    expect(ranks, stderr).toHaveLength(2);
+    process.kill(ranks[1]!, 'SIGKILL');
+    expect(await ended).not.toBe(0);
+    expect(stderr).toMatch(/rank 1/);
+    expect(saves().at(-1)).not.toMatch(/^step-000040/);
+
+    for (const run of ['killed', 'whole']) {
+      const ran = tinyfusion(job(run), 2);
+      expect(ran.status, ran.stderr).toBe(0);
+      expect(lossesIn(run)).toHaveLength(40);
+    }
+    const [killed, whole] = [lossesIn('killed'), lossesIn('whole')];
+    for (const [i, loss] of killed.entries()) expect(Math.abs(loss - whole[i]!) / whole[i]!).toBeLessThan(1e-5);
   });
 
   it('draws the images and measures the numbers of one rank', { timeout: 300_000 }, () => {
