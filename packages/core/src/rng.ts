@@ -30,6 +30,8 @@ export interface Rng {
   split(label: string | number): Rng;
   /** The position, for checkpoints; `restoreRng` goes on from it. */
   state(): RngState;
+  /** Moves on as `normal(count)` does, without drawing; only streams have it that can. For those who draw the same elsewhere. */
+  skipNormal?(count: number): void;
 }
 
 /**
@@ -128,6 +130,10 @@ class Philox implements Rng {
     const block = new Uint32Array(4);
     philox4x32([hash >>> 0, second >>> 0, text.length, 0x73706c69], [this.key0, this.key1], block, 0);
     return new Philox(block[0]!, block[1]!, 0);
+  }
+
+  skipNormal(count: number): void {
+    this.counter += Math.ceil((count + (count & 1)) / 4);
   }
 
   state(): PhiloxState {

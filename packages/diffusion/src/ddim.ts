@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { descending } from './ddpm.js';
 import type { AsyncDenoiser, GaussianDiffusion } from './gaussian.js';
 import { type Sampling, type SamplingOptions, noiseSourceOf, walk } from './sampling.js';
+import { updated } from './updating.js';
 
 /** Options of {@link ddim}. */
 export interface DdimOptions extends SamplingOptions {
@@ -22,10 +23,13 @@ export function ddim(diffusion: GaussianDiffusion, denoiser: AsyncDenoiser, opti
   const n = noise.shape[0]!;
   return walk('sample', descending(diffusion.steps), diffusion.steps, noise, signal, (x, t) => {
     const steps = new Int32Array(n).fill(t);
+    const now = alphasCumprod[t]!;
+    const next = alphasCumprodPrev[t]!;
+    const ratio = Math.sqrt((1 - next) / (1 - now));
+    const taken = draw === undefined ? updated(diffusion, denoiser, x, t, { clipDenoised, next: [ratio, Math.sqrt(next) - ratio * Math.sqrt(now), 0] }) : undefined;
+    if (taken !== undefined) return taken;
     return diffusion.predicting(denoiser, x, steps, { clipDenoised }, ({ xStart }) => {
       const epsilon = diffusion.epsilonFromStart(x, steps, xStart);
-      const now = alphasCumprod[t]!;
-      const next = alphasCumprodPrev[t]!;
       const sigma = eta * Math.sqrt((1 - next) / (1 - now)) * Math.sqrt(1 - now / next);
       const mean = tf.add(tf.mul(xStart, Math.sqrt(next)), tf.mul(epsilon, Math.sqrt(Math.max(0, 1 - next - sigma * sigma))));
       const z = draw?.(x.shape);

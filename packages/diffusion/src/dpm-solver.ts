@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { AsyncDenoiser, GaussianDiffusion } from './gaussian.js';
 import { type Sampling, walk } from './sampling.js';
 import { type SolverOptions, solverGrid, straightStep } from './solver-grid.js';
+import { updated } from './updating.js';
 
 /** Options of {@link dpmSolver}. */
 export interface DpmSolverOptions extends SolverOptions {
@@ -24,20 +25,27 @@ export function dpmSolver(diffusion: GaussianDiffusion, denoiser: AsyncDenoiser,
   const n = noise.shape[0]!;
   let before: tf.Tensor | undefined;
   let i = 0;
-  const move = (x: tf.Tensor, t: number) =>
-    diffusion.predicting(denoiser, x, new Int32Array(n).fill(t), { clipDenoised }, ({ xStart }) => {
-      const [now, next] = [points[i]!, points[i + 1]!];
-      let target = xStart;
-      if (before !== undefined && order === 2 && next.sigma > 0) {
-        const ratio = (next.lambda - now.lambda) / (now.lambda - points[i - 1]!.lambda);
-        target = tf.add(xStart, tf.mul(tf.sub(xStart, before), ratio / 2));
-      }
+  const move = (x: tf.Tensor, t: number) => {
+    const [now, next] = [points[i]!, points[i + 1]!];
+    // x₀ goes on by half of what it moved by in the last step
+    const ahead = before !== undefined && order === 2 && next.sigma > 0 ? (next.lambda - now.lambda) / (now.lambda - points[i - 1]!.lambda) / 2 : 0;
+    const towards = -next.alpha * Math.expm1(now.lambda - next.lambda);
+    const taken = updated(diffusion, denoiser, x, t, { clipDenoised, before, next: [next.sigma / now.sigma, (1 + ahead) * towards, -ahead * towards] });
+    if (taken !== undefined) {
+      before?.dispose();
+      before = tf.clone(taken.xStart);
+      i += 1;
+      return taken;
+    }
+    return diffusion.predicting(denoiser, x, new Int32Array(n).fill(t), { clipDenoised }, ({ xStart }) => {
+      const target = ahead === 0 ? xStart : tf.add(xStart, tf.mul(tf.sub(xStart, before!), ahead));
       const out = { x: straightStep(x, target, now, next), xStart };
       before?.dispose();
       before = tf.keep(tf.clone(xStart));
       i += 1;
       return out;
     });
+  };
   return (async function* () {
     try {
       yield* walk('dpmSolver', points.slice(0, -1).map(({ t }) => t), points.length - 1, noise, signal, move);

@@ -16,3 +16,4 @@ export { odeLogLikelihood, type OdeLogLikelihoodOptions } from './transport/like
 export { sampleOde, type SampleOdeOptions, type TransportSampling, type TransportStep } from './transport/ode.js';
 export { sampleSde, type SampleSdeOptions } from './transport/sde.js';
 export { Transport, type IntervalOptions, type TransportOptions, type TransportPrediction } from './transport/transport.js';
+export type { LinearUpdate, UpdatingDenoiser } from './updating.js';

@@ -1,4 +1,5 @@
 import { ArgumentError, type Rng, throwIfCancelled } from '@tinyfusion/core';
+import { philoxNormal } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** One step of a sampler. */
@@ -38,7 +39,7 @@ export interface SamplingOptions {
 export function noiseSourceOf(sampler: string, { rng, noiseSource }: Pick<SamplingOptions, 'rng' | 'noiseSource'>): NoiseSource {
   if (noiseSource !== undefined) return noiseSource;
   if (rng === undefined) throw new ArgumentError(`${sampler}: rng`, rng, 'an Rng (createRng(seed)), or a noiseSource');
-  return (shape) => tf.tensor(rng.normal(shape.reduce((a, b) => a * b, 1)), [...shape]);
+  return (shape) => philoxNormal(rng, shape);
 }
 
 /** What a step leads to; both belong to the sampler. */

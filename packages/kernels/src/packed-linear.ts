@@ -8,34 +8,48 @@ export const PACKED_LINEAR = 'TinyFusionPackedLinear';
 /** Kernel name of {@link unpackWeight}: inputs words, scale?; attributes bits, inFeatures. */
 export const UNPACK_WEIGHT = 'TinyFusionUnpackWeight';
 
-/** How a weight is held: as float16, or as bytes with a scale for each output. */
-export type PackedDtype = 'F16' | 'I8';
+/** How a weight is held: as float16, as bytes with a scale for each output, or as half bytes with a scale for every 32 inputs of an output. */
+export type PackedDtype = 'F16' | 'I8' | 'I4';
 
-/** A weight `[O, I]` that takes a half or a quarter of its space. Rows begin at a word, low bits come first. */
+/** Inputs that share a scale where a value has four bits. */
+export const PACKED_GROUP = 32;
+
+const bitsOf: Readonly<Record<PackedDtype, 4 | 8 | 16>> = { F16: 16, I8: 8, I4: 4 };
+
+/** A weight `[O, I]` that takes a half, a quarter or an eighth of its space. Rows begin at a word, low bits come first. */
 export interface PackedWeight {
   dtype: PackedDtype;
   inFeatures: number;
   /** int32 `[O, wordsPerRow(I, dtype)]`. */
   words: tf.Tensor2D;
-  /** `[O]`, for `'I8'`: a value is its byte times this. */
-  scale?: tf.Tensor1D | undefined;
+  /** `[O]` for `'I8'`, `[O, ⌈I/32⌉]` for `'I4'`: a value is its integer, in two's complement, times this. */
+  scale?: tf.Tensor | undefined;
 }
 
 /** Words of a row of `inFeatures` values. */
 export function wordsPerRow(inFeatures: number, dtype: PackedDtype): number {
-  return Math.ceil(inFeatures / (dtype === 'F16' ? 2 : 4));
+  return Math.ceil((inFeatures * bitsOf[dtype]) / 32);
 }
 
-type UnpackInputs = { words: tf.Tensor2D; scale: tf.Tensor1D | undefined };
+/** Shape of the scales of a weight; `undefined` where it has none. */
+export function scaleShape(outFeatures: number, inFeatures: number, dtype: PackedDtype): number[] | undefined {
+  return dtype === 'F16' ? undefined : dtype === 'I8' ? [outFeatures] : [outFeatures, Math.ceil(inFeatures / PACKED_GROUP)];
+}
+
+type UnpackInputs = { words: tf.Tensor2D; scale: tf.Tensor | undefined };
 type Packing = { bits: number; inFeatures: number };
 
 const unpackOp = defineOp<UnpackInputs, Packing, tf.Tensor2D>({
   name: UNPACK_WEIGHT,
   reference: ({ words, scale }, { bits, inFeatures }) => {
     const rows = words.shape[0];
-    const values = bits === 16 ? halves(words) : bytes(words);
+    const values = bits === 16 ? halves(words) : bits === 8 ? bytes(words) : nibbles(words);
     const own = tf.slice(values, [0, 0], [rows, inFeatures]) as tf.Tensor2D;
-    return scale === undefined ? own : tf.mul(own, tf.reshape(scale, [rows, 1]));
+    if (scale === undefined) return own;
+    if (bits === 8) return tf.mul(own, tf.reshape(scale, [rows, 1]));
+    const groups = scale.shape[1]!;
+    const each = tf.reshape(tf.tile(tf.reshape(scale, [rows, groups, 1]), [1, 1, PACKED_GROUP]), [rows, groups * PACKED_GROUP]);
+    return tf.mul(own, tf.slice(each, [0, 0], [rows, inFeatures]));
   },
   gradient: () => ({}),
 });
@@ -76,14 +90,14 @@ export function unpackWeight(weight: PackedWeight): tf.Tensor2D {
 }
 
 function packingOf({ dtype, inFeatures }: PackedWeight): Packing {
-  return { bits: dtype === 'F16' ? 16 : 8, inFeatures };
+  return { bits: bitsOf[dtype], inFeatures };
 }
 
 /** Number of outputs. */
 function checked({ words, scale, dtype, inFeatures }: PackedWeight): number {
   const { O } = axes('packed weight: words', words, 'O W', { W: wordsPerRow(inFeatures, dtype) });
-  if (words.dtype !== 'int32' || (scale === undefined) !== (dtype === 'F16')) throw new ShapeError(`packed weight ${dtype}: words of ${words.dtype}, ${scale === undefined ? 'no' : 'a'} scale`, words.shape, dtype === 'F16' ? 'int32 words and no scale' : 'int32 words and a scale for each output');
-  if (scale !== undefined) axes('packed weight: scale', scale, 'O', { O });
+  const expected = scaleShape(O, inFeatures, dtype);
+  if (words.dtype !== 'int32' || String(scale?.shape) !== String(expected)) throw new ShapeError(`packed weight ${dtype}: words of ${words.dtype}, ${scale === undefined ? 'no scale' : `a scale of [${scale.shape.join(', ')}]`}`, words.shape, `int32 words and ${expected === undefined ? 'no scale' : `a scale of [${expected.join(', ')}]`}`);
   return O;
 }
 
@@ -118,4 +132,17 @@ function bytes(words: tf.Tensor2D): tf.Tensor2D {
   const [b1, b0] = divided(low16, 2 ** 8);
   const u = tf.cast(sideBySide([b0, b1, b2, b3]), 'float32');
   return tf.where(tf.greaterEqual(u, 128), tf.sub(u, 256), u) as tf.Tensor2D;
+}
+
+function nibbles(words: tf.Tensor2D): tf.Tensor2D {
+  const parts: tf.Tensor[] = [];
+  let rest: tf.Tensor = words;
+  for (let i = 0; i < 7; i++) {
+    const [q, r] = divided(rest, 16);
+    parts.push(r);
+    rest = q;
+  }
+  // the last has the word's sign already
+  const u = tf.cast(sideBySide([...parts, rest]), 'float32');
+  return tf.where(tf.greaterEqual(u, 8), tf.sub(u, 16), u) as tf.Tensor2D;
 }

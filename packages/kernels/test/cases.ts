@@ -1,7 +1,7 @@
 // Operations with random inputs of even and odd shapes, for comparing backends.
 import { createRng } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
-import { attention, conv2d, embedding, gatedAdd, gelu, groupNorm, layerNorm, linear, modulatedNorm, packedLinear, type PackedDtype, selfAttention, silu, unpackWeight, wordsPerRow } from '../src/index.js';
+import { attention, conv2d, embedding, gatedAdd, gelu, groupNorm, layerNorm, linear, modulatedNorm, packedLinear, type PackedDtype, scaleShape, selfAttention, silu, unpackWeight, wordsPerRow } from '../src/index.js';
 
 const rng = createRng(1);
 export const draw = (shape: number[]): Float32Array => rng.normal(shape.reduce((a, b) => a * b, 1));
@@ -17,11 +17,12 @@ export interface Case {
 function packed(outputs: number, inFeatures: number, dtype: PackedDtype) {
   const size = outputs * wordsPerRow(inFeatures, dtype);
   const bits = Int32Array.from(rng.integers(0, 2 ** 31, size), (word, i) => ((i % 2 === 0 ? word : ~word) & (dtype === 'F16' ? 0xbfff_bfff : -1)) | 0);
-  const scale = rng.uniform(outputs);
-  return () => ({ dtype, inFeatures, words: tf.tensor2d(bits, [outputs, size / outputs], 'int32'), ...(dtype === 'I8' ? { scale: tf.tensor1d(scale) } : {}) });
+  const shape = scaleShape(outputs, inFeatures, dtype);
+  const scale = shape === undefined ? undefined : rng.uniform(shape.reduce((a, b) => a * b, 1));
+  return () => ({ dtype, inFeatures, words: tf.tensor2d(bits, [outputs, size / outputs], 'int32'), ...(scale === undefined ? {} : { scale: tf.tensor(scale, shape) }) });
 }
 
-const packings = ([['F16', 7, 5, 3], ['F16', 33, 9, 401], ['F16', 4, 70, 40], ['I8', 7, 5, 3], ['I8', 33, 9, 401], ['I8', 20, 70, 40]] as const).flatMap(([dtype, m, n, k]): Case[] => {
+const packings = ([['F16', 7, 5, 3], ['F16', 33, 9, 401], ['F16', 4, 70, 40], ['I8', 7, 5, 3], ['I8', 33, 9, 401], ['I8', 20, 70, 40], ['I4', 7, 5, 3], ['I4', 33, 9, 401], ['I4', 20, 70, 72]] as const).flatMap(([dtype, m, n, k]): Case[] => {
   const weight = packed(n, k, dtype);
   return [
     { name: `packedLinear ${dtype} ${m}×${n}×${k}`, shapes: [[m, k], [n]], run: ([x, b]) => packedLinear(x!, weight(), b as tf.Tensor1D) },
@@ -53,6 +54,31 @@ export const cases: Case[] = [
   { name: 'embedding', shapes: [[5, 3]], run: ([table]) => embedding(table as tf.Tensor2D, tf.tensor1d([4, 0, 4, 2], 'int32')) },
   ...[[false, false], [false, true], [true, false], [true, true]].map(([ta, tb]) => ({ name: `matMul batched ${ta} ${tb}`, shapes: [ta ? [2, 3, 9, 7] : [2, 3, 7, 9], tb ? [2, 3, 10, 9] : [2, 3, 9, 10]], run: ([a, b]: tf.Tensor[]) => tf.matMul(a!, b!, ta, tb) })),
 ];
+
+/** Sizes drawn anew for each operation, odd ones among them. */
+const size = (most: number): number => 1 + rng.integers(0, most, 1)[0]!;
+
+/** Every operation on shapes that nobody has chosen. */
+export const drawnCases: Case[] = [1, 2].flatMap((round): Case[] => {
+  const [n, h, t, d, m, k, o] = [size(3), size(3), size(40), size(20), size(70), size(90), size(70)];
+  const [from, height, width, channels, outputs] = [size(30), 3 + size(6), 3 + size(6), size(5), size(5)];
+  const named = (name: string, shapes: number[][], run: Case['run']): Case => ({ name: `${name} of ${shapes.map((shape) => shape.join('×')).join(', ')} (drawn ${round})`, shapes, run });
+  return [
+    named('linear', [[n, t, k], [o, k], [o]], ([x, w, b]) => linear(x!, w as tf.Tensor2D, b as tf.Tensor1D)),
+    named('linear, gelu, linear, gated', [[n, t, d], [m, d], [m], [d, m], [n, d]], ([x, w, b, v, g]) => gatedAdd(x as tf.Tensor3D, g as tf.Tensor2D, linear(gelu(linear(x!, w as tf.Tensor2D, b as tf.Tensor1D)), v as tf.Tensor2D) as tf.Tensor3D)),
+    named('attention', [[n, h, t, d], [n, h, from, d], [n, h, from, d]], ([q, key, v]) => attention(t4(q!), t4(key!), t4(v!))),
+    named('selfAttention', [[n, t, 3 * h * d]], ([qkv]) => selfAttention(qkv as tf.Tensor3D, { numHeads: h })),
+    named('modulatedNorm', [[n, t, 1 + k], [n, 1 + k], [n, 1 + k]], ([x, a, b]) => modulatedNorm(x as tf.Tensor3D, a as tf.Tensor2D, b as tf.Tensor2D)),
+    named('layerNorm', [[n, t, 1 + o], [1 + o], [1 + o]], ([x, w, b]) => layerNorm(x!, w as tf.Tensor1D, b as tf.Tensor1D)),
+    named('gatedAdd', [[n, t, m], [n, m], [n, t, m]], ([x, g, y]) => gatedAdd(x as tf.Tensor3D, g as tf.Tensor2D, y as tf.Tensor3D)),
+    named('gelu', [[m, k]], ([x]) => gelu(x!)),
+    named('silu', [[k, m]], ([x]) => silu(x!)),
+    named('groupNorm', [[n, height, width, 3 * channels], [3 * channels], [3 * channels]], ([x, w, b]) => groupNorm(t4(x!), w as tf.Tensor1D, b as tf.Tensor1D, { groups: 3 })),
+    named('conv2d', [[n, height, width, channels], [outputs, channels, 3, 3], [outputs]], ([x, w, b]) => conv2d(t4(x!), t4(w!), b as tf.Tensor1D, { padding: 1, stride: round })),
+    named('embedding', [[3, k]], ([table]) => embedding(table as tf.Tensor2D, tf.tensor1d([2, 0, 2], 'int32'))),
+    named('matMul', [[n, h, m, t], [n, h, t, o]], ([a, b]) => tf.matMul(a!, b!)),
+  ];
+});
 
 /** Value and gradients by every input, of the sum of the output times fixed weights. */
 export async function evaluate({ shapes, run }: Case, values: Float32Array[]): Promise<Float32Array[]> {

@@ -22,13 +22,16 @@ export async function saveModel(model: StoredModel, options: Pick<ToSafetensorsO
 
 /** The configuration as the model is now: pruning has changed its depth. */
 function shapeOf(model: StoredModel): object {
-  if (model instanceof DiT) {
-    const { thinned: _, ...config } = model.config;
-    const thinned = Object.fromEntries(model.blocks.flatMap((block, i) => (partOf(block) === undefined ? [] : [[i, partOf(block)]])));
-    return { ...config, depth: model.blocks.length, ...(Object.keys(thinned).length > 0 ? { thinned } : {}) };
-  }
+  if (model instanceof DiT) return configOf(model);
   if (model instanceof MAR) return { ...model.config, encoderDepth: model.encoder_blocks.length, decoderDepth: model.decoder_blocks.length };
   return model.config;
+}
+
+/** The configuration of a DiT as it is now. */
+export function configOf(model: DiT): DiTConfig {
+  const { thinned: _, ...config } = model.config;
+  const thinned = Object.fromEntries(model.blocks.flatMap((block, i) => (partOf(block) === undefined ? [] : [[i, partOf(block)!]])));
+  return { ...config, depth: model.blocks.length, ...(Object.keys(thinned).length > 0 ? { thinned } : {}) };
 }
 
 /** What is left of a block, where pruning has taken from it. */

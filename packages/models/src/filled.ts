@@ -1,3 +1,4 @@
+import type { PackedDtype } from '@tinyfusion/kernels';
 import { type Init, type Module, loadState } from '@tinyfusion/nn';
 import type { StateDict } from '@tinyfusion/weights';
 
@@ -5,10 +6,11 @@ import type { StateDict } from '@tinyfusion/weights';
 export interface LoadOptions {
   /**
    * How the device holds the weights of linear layers, nearly all of a transformer's: as float32, as float16 in half the
-   * space, or as bytes with a scale for each output in a quarter of it; they are expanded inside the products. Packed
+   * space, as bytes with a scale for each output in a quarter of it, or as half bytes with a scale for every 32 inputs in
+   * an eighth and a bit; they are expanded inside the products. Packed
    * weights are not trained. Tensors are loaded one by one, and none is on the device as float32 then. Default `'F32'`.
    */
-  dtype?: 'F32' | 'F16' | 'I8' | undefined;
+  dtype?: 'F32' | PackedDtype | undefined;
 }
 
 /** First values of a model that a checkpoint fills. */

@@ -1,6 +1,7 @@
 export { loadAutoencoderKL, loadDiT, loadModel, partOf, saveModel, withDepths, type StoredModel } from './checkpoint.js';
 export { fromDiffusersNames, toDiffusersNames } from './diffusers.js';
 export { ditFromDiffusers, ditToDiffusers, isDiffusersDiT } from './diffusers-dit.js';
+export { compile, type CompileOptions, type CompiledModel } from './compile.js';
 export type { LoadOptions } from './filled.js';
 export { DiT, DiTBlock, FinalLayer, LabelEmbedder, LinearBlock, PatchEmbed, TimestepEmbedder, type BlockPart, type DiTConfig, type DiTForwardOptions } from './dit.js';
 export { positionEmbedding, timestepEmbedding } from './embeddings.js';

@@ -34,6 +34,7 @@ describe.each(['wasm', 'cpu'] as const)('weights held in less than float32, on %
   it.each([
     ['F16', 0.51, 1e-3],
     ['I8', 0.26, 2e-2],
+    ['I4', 0.16, 2e-1],
   ] as const)('%s takes its share of the memory and gives the same prediction', async (dtype, share, tolerance) => {
     const { dit, bytes } = await model();
     const expected = await run(dit);

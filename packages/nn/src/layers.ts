@@ -1,4 +1,4 @@
-import { type PackedDtype, type PackedWeight, conv2d, embedding, groupNorm, layerNorm, linear, packedLinear, wordsPerRow } from '@tinyfusion/kernels';
+import { type PackedDtype, type PackedWeight, conv2d, embedding, groupNorm, layerNorm, linear, packedLinear, scaleShape, wordsPerRow } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Init, type Initialiser, isBlank, normal, ones, parameter, torchDefault, zeros } from './init.js';
 import { Module } from './module.js';
@@ -18,7 +18,7 @@ export interface LinearOptions {
 export class Linear extends Module {
   /** Where the layer is packed: its words, int32, and not trainable. */
   readonly weight: tf.Variable;
-  /** Where the layer is packed as bytes: their scale for each output. */
+  /** Where the layer is packed as integers: their scales. */
   readonly weight_scale?: tf.Variable;
   readonly bias?: tf.Variable;
   /** How the weight is held; absent for float32. */
@@ -33,7 +33,8 @@ export class Linear extends Module {
     if (isBlank(init) && init !== 'zeros') {
       this.packing = init.packed;
       this.weight = tf.tidy(() => tf.variable(tf.zeros([outFeatures, wordsPerRow(inFeatures, init.packed)], 'int32'), false));
-      if (init.packed === 'I8') this.weight_scale = parameter([outFeatures], ones, init, { trainable: false });
+      const scale = scaleShape(outFeatures, inFeatures, init.packed);
+      if (scale !== undefined) this.weight_scale = parameter(scale, ones, init, { trainable: false });
     } else this.weight = parameter([outFeatures, inFeatures], weightInit, init);
     if (bias) this.bias = parameter([outFeatures], biasInit, init);
   }
@@ -41,7 +42,7 @@ export class Linear extends Module {
   /** The packed weight, where the layer has one; its tensors stay the layer's. */
   get packed(): PackedWeight | undefined {
     if (this.packing === undefined) return undefined;
-    return { dtype: this.packing, inFeatures: this.inFeatures, words: this.weight as tf.Tensor as tf.Tensor2D, scale: this.weight_scale as tf.Tensor as tf.Tensor1D | undefined };
+    return { dtype: this.packing, inFeatures: this.inFeatures, words: this.weight as tf.Tensor as tf.Tensor2D, scale: this.weight_scale };
   }
 
   /** @param x `[..., in]` @returns `[..., out]` */

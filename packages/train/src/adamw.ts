@@ -1,6 +1,7 @@
 import { ArgumentError } from '@tinyfusion/core';
 import { adamWStep } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
+import type { Ema } from './ema.js';
 
 /** Options of {@link AdamW}; defaults are those of `torch.optim.AdamW` but for the weight decay, which DiT and TinyFusion set to 0. */
 export interface AdamWOptions {
@@ -20,6 +21,8 @@ export interface AdamWStepOptions {
   lr: number;
   /** What gradients are multiplied by first, as clipping asks. Default 1. */
   gradientScale?: number;
+  /** Averages that take in the new values in the same pass; `ema.update()` is to follow. Default: none. */
+  ema?: Ema | undefined;
 }
 
 /**
@@ -51,12 +54,14 @@ export class AdamW {
    * @param gradients in the order of the parameters, borrowed
    * @throws ArgumentError where the numbers of gradients and parameters differ
    */
-  step(gradients: readonly tf.Tensor[], { lr, gradientScale = 1 }: AdamWStepOptions): void {
+  step(gradients: readonly tf.Tensor[], { lr, gradientScale = 1, ema }: AdamWStepOptions): void {
     if (gradients.length !== this.#parameters.length) throw new ArgumentError('AdamW.step: gradients', gradients.length, `${this.#parameters.length} gradients, one for each parameter`);
     this.#step += 1;
     for (const [i, parameter] of this.#parameters.entries()) {
-      const next = adamWStep({ parameter, gradient: gradients[i]!, m: this.#m[i]!, v: this.#v[i]! }, { ...this.#options, lr, gradientScale, step: this.#step, inPlace: true });
+      const averaged = ema?.averaging(parameter);
+      const next = adamWStep({ parameter, gradient: gradients[i]!, m: this.#m[i]!, v: this.#v[i]!, average: averaged?.average }, { ...this.#options, lr, gradientScale, step: this.#step, inPlace: true, averageDecay: averaged?.decay ?? 0 });
       tf.dispose([this.#m[i]!, this.#v[i]!]);
+      if (next.average !== undefined) averaged!.next(next.average);
       this.#m[i] = next.m;
       this.#v[i] = next.v;
       parameter.assign(next.parameter);

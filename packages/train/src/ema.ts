@@ -19,6 +19,8 @@ export class Ema {
   readonly #warmUp: boolean;
   #averages: tf.Tensor[];
   #updates = 0;
+  /** Variables whose averages have had the next update already. */
+  readonly #ahead = new Set<number>();
 
   /** Starts from copies of the variables' values. */
   constructor(variables: readonly tf.Variable[], { decay, warmUp = false }: EmaOptions) {
@@ -34,12 +36,33 @@ export class Ema {
     return this.#updates;
   }
 
+  /** The decay of the next update. */
+  get #nextDecay(): number {
+    const n = this.#updates + 1;
+    return this.#warmUp ? Math.min(this.#decay, (1 + n) / (10 + n)) : this.#decay;
+  }
+
+  /**
+   * Lets an optimiser take the next update of a variable's average into its own pass; {@link update} leaves it out then.
+   * @returns `undefined` where the variable is not averaged here
+   */
+  averaging(variable: tf.Variable): { average: tf.Tensor; decay: number; next(average: tf.Tensor): void } | undefined {
+    const i = this.#variables.indexOf(variable);
+    if (i === -1 || this.#ahead.has(i)) return undefined;
+    const next = (average: tf.Tensor): void => {
+      this.#averages[i]!.dispose();
+      this.#averages[i] = average;
+      this.#ahead.add(i);
+    };
+    return { average: this.#averages[i]!, decay: this.#nextDecay, next };
+  }
+
   /** Takes in the variables' present values. */
   update(): void {
+    const decay = this.#nextDecay;
     this.#updates += 1;
-    const n = this.#updates;
-    const decay = this.#warmUp ? Math.min(this.#decay, (1 + n) / (10 + n)) : this.#decay;
     for (const [i, variable] of this.#variables.entries()) {
+      if (this.#ahead.delete(i)) continue;
       const previous = this.#averages[i]!;
       this.#averages[i] = tf.tidy(() => tf.add(previous, tf.mul(tf.sub(variable, previous), 1 - decay)));
       previous.dispose();

@@ -1,3 +1,4 @@
+import { sumOfSquaresOfAll } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** A loss and its gradients, owned by the caller. */
@@ -19,7 +20,7 @@ export function lossAndGradients(loss: () => tf.Scalar, parameters: readonly tf.
 
 /** √Σ g² over all gradients, as `torch.nn.utils.clip_grad_norm_` measures it. Reads one number back from the device. */
 export async function globalNorm(gradients: readonly tf.Tensor[]): Promise<number> {
-  const total = tf.tidy(() => tf.sqrt(tf.addN(gradients.map((g) => tf.sum(tf.square(g))))));
+  const total = tf.tidy(() => tf.sqrt(sumOfSquaresOfAll(gradients)));
   const [norm] = await total.data();
   total.dispose();
   return norm!;

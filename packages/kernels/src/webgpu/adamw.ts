@@ -4,11 +4,13 @@ import { type Kernel, sizeOf } from './call.js';
 import { type Gpu, spread } from './gpu.js';
 import { Pending } from './pending.js';
 
-const ATTRIBUTES = ['beta1', 'beta2', 'epsilon', 'decay', 'rate', 'root', 'gradientScale'] as const;
+const ATTRIBUTES = ['beta1', 'beta2', 'epsilon', 'decay', 'rate', 'root', 'gradientScale', 'averageDecay'] as const;
 type Numbers = Record<(typeof ATTRIBUTES)[number], number>;
 
 /** Elements of a workgroup. */
 const SHARE = 1024;
+/** Updates that wait at most: what they hold cannot be freed. */
+const MOST_WAITING = 16;
 
 /** Steps that wait, by device: several parameters are updated in one dispatch. */
 const waiting = new WeakMap<Gpu, Update[]>();
@@ -45,7 +47,7 @@ class Update extends Pending {
     runUpdates(this.gpu, waiting.get(this.gpu)!.splice(0));
   }
 
-  /** Buffers of parameter and moments to be updated in place. */
+  /** Buffers of parameter, moments and average to be updated in place. */
   take(): GPUBuffer[] {
     return this.state.map((input, i) => {
       const { backend } = this.gpu;
@@ -80,29 +82,26 @@ class Update extends Pending {
 
 export const adamw: Kernel = (call) => {
   const { gpu } = call;
-  const state = [call.info('parameter'), call.info('m'), call.info('v')];
-  const numbers = Object.fromEntries(ATTRIBUTES.map((name) => [name, call.number(name)])) as Numbers;
+  const { average } = call.inputs;
+  const state = [call.info('parameter'), call.info('m'), call.info('v'), ...(average === undefined ? [] : [average])];
+  const numbers = Object.fromEntries(ATTRIBUTES.map((name) => [name, call.attributes[name] ?? 0])) as Numbers;
   let queue = waiting.get(gpu);
   if (queue === undefined) waiting.set(gpu, (queue = []));
   // those before this one: by now the optimiser has let go of what they replace
   const again = state.some(({ dataId }) => gpu.pending.get(dataId) instanceof Update);
-  if (again || queue.length >= together(gpu)) runUpdates(gpu, queue.splice(0));
+  if (again || queue.length >= MOST_WAITING) runUpdates(gpu, queue.splice(0));
   const update = new Update(gpu, state, call.info('gradient'), numbers);
   queue.push(update);
   return update.start();
 };
 
-/** Parameters that one dispatch updates. */
-function together(gpu: Gpu): number {
-  return Math.max(1, Math.floor(gpu.mostBindings / 4));
-}
-
 function runUpdates(gpu: Gpu, updates: Update[]): void {
   const wanted = updates.filter((update) => update.live.size > 0);
-  const most = together(gpu);
   while (wanted.length > 0) {
     const [first] = wanted;
-    const rest = wanted.findIndex((update) => ATTRIBUTES.some((name) => update.numbers[name] !== first!.numbers[name]));
+    // as many as one dispatch can bind
+    const most = Math.max(1, Math.floor(gpu.mostBindings / (first!.state.length + 1)));
+    const rest = wanted.findIndex((update) => update.state.length !== first!.state.length || ATTRIBUTES.some((name) => update.numbers[name] !== first!.numbers[name]));
     runGroup(gpu, wanted.splice(0, Math.min(most, rest === -1 ? most : rest)));
   }
 }
@@ -115,7 +114,7 @@ function runGroup(gpu: Gpu, updates: readonly Update[]): void {
   const bodies = updates.map((update, i) => {
     const count = sizeOf(update.gradient.shape);
     const gradient = bindings.read(gpu.buffer(update.gradient));
-    const [p, m, v] = update.take().map((buffer) => bindings.write(buffer)) as [string, string, string];
+    const [p, m, v, average] = update.take().map((buffer) => bindings.write(buffer)) as [string, string, string, string | undefined];
     numbers[`count${i}`] = count;
     numbers[`start${i}`] = end;
     numbers[`end${i}`] = end += Math.ceil(count / SHARE);
@@ -127,12 +126,15 @@ function runGroup(gpu: Gpu, updates: readonly Update[]): void {
       let v = ${v}[i] * f.beta2 + g * g * (1.0 - f.beta2);
       ${m}[i] = m;
       ${v}[i] = v;
-      ${p}[i] = ${p}[i] * f.decay - m * f.rate / (sqrt(v) * f.root + f.epsilon);
+      let p = ${p}[i] * f.decay - m * f.rate / (sqrt(v) * f.root + f.epsilon);
+      ${p}[i] = p;
+      ${average === undefined ? '' : `${average}[i] += (p - ${average}[i]) * (1.0 - f.averageDecay);`}
     }
   }`;
   });
   gpu.pipelines.run({
     name: 'adamw',
+    variant: `${updates.map(({ state }) => state.length).join()}`,
     bindings,
     numbers,
     reals: updates[0]!.numbers,

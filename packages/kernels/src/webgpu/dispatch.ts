@@ -1,8 +1,9 @@
-import { BackendError } from '@tinyfusion/core';
+import { BackendError, type LongTaskOptions, invariant, throwIfCancelled } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Bindings } from './bindings.js';
 import { counters } from './counters.js';
 import type { Gpu } from './gpu.js';
+import type { BoundGroup } from './tape.js';
 
 /** One dispatch of a compute shader. */
 export interface Dispatch {
@@ -37,7 +38,10 @@ export class Pipelines {
   readonly #pipelines = new Map<string, Pipeline>();
   readonly #uniforms = new Map<string, GPUBuffer>();
   readonly #groups = new Map<string, GPUBindGroup>();
+  readonly #bound = new WeakMap<GPUBindGroup, BoundGroup>();
   readonly #ids = new WeakMap<GPUBuffer, number>();
+  /** Pipelines under way while nothing runs, see {@link compileAhead}. */
+  #ahead: Map<string, Promise<Pipeline>> | undefined;
   #nextId = 0;
 
   constructor(gpu: Gpu) {
@@ -55,6 +59,7 @@ export class Pipelines {
     if (groups.includes(0)) return;
     if (bindings.list.length > mostBindings) throw new BackendError(`${name} binds ${bindings.list.length} buffers, this device ${mostBindings} at most`);
     if (groups.some((n) => n > this.#gpu.device.limits.maxComputeWorkgroupsPerDimension)) throw new BackendError(`${name} needs ${groups.join(' × ')} workgroups, this device has ${this.#gpu.device.limits.maxComputeWorkgroupsPerDimension} a dimension at most; use a smaller batch`);
+    if (this.#ahead !== undefined) return this.#compileLater(dispatch, this.#ahead);
     if (this.#uniforms.size + 2 > MOST_UNIFORMS) this.#forget();
     const { id, pipeline, layout } = this.#pipeline(dispatch);
     const uniforms = [this.#uniform('u', Object.values(numbers)), ...(reals === undefined ? [] : [this.#uniform('f', Object.values(reals))])];
@@ -81,10 +86,61 @@ export class Pipelines {
     }
   }
 
-  #pipeline({ name, variant = '', bindings, numbers, reals = {}, workgroup, code }: Dispatch): Pipeline {
-    const key = `${name}|${variant}|${bindings.signature}|${Object.keys(numbers).join()}|${Object.keys(reals).join()}`;
+  /**
+   * Compiles the shaders of all that `work` would run, side by side and without waiting for any; of ours nothing is run, and
+   * tfjs's own kernels run on whatever is there.
+   */
+  async compileAhead(work: () => void, { signal, onProgress }: LongTaskOptions): Promise<void> {
+    invariant(this.#ahead === undefined && this.#gpu.tape === undefined, 'shaders are compiled before they are recorded');
+    this.#gpu.settleAll();
+    const ahead = (this.#ahead = new Map<string, Promise<Pipeline>>());
+    try {
+      tf.tidy(work);
+    } finally {
+      this.#ahead = undefined;
+    }
+    const total = ahead.size + 1; // what is compiled is then recorded
+    let step = 0;
+    for (const [key, promised] of ahead) {
+      const made = await promised;
+      if (!this.#pipelines.has(key)) this.#keep(key, made);
+      throwIfCancelled(signal, 'compile');
+      onProgress?.({ task: 'compile', step: ++step, total, unit: 'shader' });
+    }
+  }
+
+  /** What a bind group of {@link run} was made of. */
+  boundBy(group: GPUBindGroup): BoundGroup {
+    const bound = this.#bound.get(group);
+    invariant(bound, 'a bind group that was made here');
+    return bound;
+  }
+
+  #compileLater(dispatch: Dispatch, ahead: Map<string, Promise<Pipeline>>): void {
+    const key = keyOf(dispatch);
+    if (this.#pipelines.has(key) || ahead.has(key)) return;
+    const { layout, descriptor } = this.#describe(dispatch);
+    const promised = this.#gpu.device.createComputePipelineAsync(descriptor).then((pipeline) => ({ id: -1, pipeline, layout }));
+    promised.catch(() => {}); // it is awaited in turn
+    ahead.set(key, promised);
+  }
+
+  #pipeline(dispatch: Dispatch): Pipeline {
+    const key = keyOf(dispatch);
     const known = this.#pipelines.get(key);
     if (known !== undefined) return known;
+    const { layout, descriptor } = this.#describe(dispatch);
+    return this.#keep(key, { id: -1, pipeline: this.#gpu.device.createComputePipeline(descriptor), layout });
+  }
+
+  #keep(key: string, { pipeline, layout }: Pipeline): Pipeline {
+    const made = { id: this.#pipelines.size, pipeline, layout };
+    this.#pipelines.set(key, made);
+    counters.pipelines += 1;
+    return made;
+  }
+
+  #describe({ name, bindings, numbers, reals = {}, workgroup, code }: Dispatch): { layout: GPUBindGroupLayout; descriptor: GPUComputePipelineDescriptor } {
     const { device } = this.#gpu;
     const { declarations = '', main } = code();
     const uniform = (letter: string, type: string, names: readonly string[], at: number): string => (names.length === 0 ? '' : `struct ${letter.toUpperCase()}Numbers { ${names.map((n) => `${n} : ${type}`).join(', ')} }\n@group(0) @binding(${at}) var<uniform> ${letter} : ${letter.toUpperCase()}Numbers;`);
@@ -101,15 +157,14 @@ ${main}
     entries.push({ binding: count, visibility: GPUShaderStage.COMPUTE, buffer: { type: 'uniform' } });
     if (Object.keys(reals).length > 0) entries.push({ binding: count + 1, visibility: GPUShaderStage.COMPUTE, buffer: { type: 'uniform' } });
     const layout = device.createBindGroupLayout({ entries });
-    const pipeline = device.createComputePipeline({
-      label: name,
-      layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-      compute: { module: device.createShaderModule({ label: name, code: source }), entryPoint: 'main' },
-    });
-    const made = { id: this.#pipelines.size, pipeline, layout };
-    this.#pipelines.set(key, made);
-    counters.pipelines += 1;
-    return made;
+    return {
+      layout,
+      descriptor: {
+        label: name,
+        layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+        compute: { module: device.createShaderModule({ label: name, code: source }), entryPoint: 'main' },
+      },
+    };
   }
 
   /** Buffers of numbers are never written twice, so equal ones are one. */
@@ -131,6 +186,7 @@ ${main}
     if (this.#groups.size >= MOST_GROUPS) this.#groups.clear();
     group = this.#gpu.device.createBindGroup({ layout, entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })) });
     this.#groups.set(key, group);
+    this.#bound.set(group, { layout, buffers });
     counters.bindGroups += 1;
     return group;
   }
@@ -141,15 +197,14 @@ ${main}
     return id;
   }
 
-  /** Lets go of all uniforms; what is recorded with them is submitted first. */
+  /** Lets go of all uniforms; those that recordings use live on. */
   #forget(): void {
-    const { backend } = this.#gpu;
-    if (backend.commandEncoder !== null) {
-      backend.endComputePassEncoder();
-      backend.submitQueue();
-    }
-    for (const buffer of this.#uniforms.values()) buffer.destroy();
     this.#uniforms.clear();
     this.#groups.clear();
   }
+}
+
+/** Equal for dispatches of one shader. */
+function keyOf({ name, variant = '', bindings, numbers, reals = {} }: Dispatch): string {
+  return `${name}|${variant}|${bindings.signature}|${Object.keys(numbers).join()}|${Object.keys(reals).join()}`;
 }

@@ -5,6 +5,7 @@ import { Pipelines } from './dispatch.js';
 import type { DataId, Internals, TensorData } from './internals.js';
 import { Bindings } from './bindings.js';
 import type { Pending } from './pending.js';
+import type { Tape } from './tape.js';
 import { DeviceWatch } from './watch.js';
 
 /** Rows of a matrix inside of another: row i begins at `offset + i · stride`. */
@@ -31,8 +32,12 @@ export class Gpu {
   readonly pending = new Map<DataId, Pending>();
   /** Gradients of one product that could be computed together, by the data of the gradient that they come from. */
   readonly byGradient = new Map<DataId, Set<Pending>>();
+  /** Where dispatches are being noted, if anywhere. */
+  tape: Tape | undefined;
   #queue: Pending[] = [];
   #temporary: GPUBuffer[] = [];
+  /** Buffers that recordings read, and whether the pool would have them back. */
+  readonly #held = new Map<GPUBuffer, { count: number; released: boolean }>();
 
   /** The one of a backend; made, and the backend prepared, where there is none yet. */
   static of(backend: object): Gpu {
@@ -125,6 +130,47 @@ export class Gpu {
     if (this.backend.disposeData(id)) (tf.engine() as unknown as { removeDataId(id: DataId, backend: object): void }).removeDataId(id, this.backend);
   }
 
+  /** Keeps a buffer from being used for something else after it is given back to the pool. */
+  hold(buffer: GPUBuffer): void {
+    const held = this.#held.get(buffer);
+    if (held === undefined) this.#held.set(buffer, { count: 1, released: false });
+    else held.count += 1;
+  }
+
+  /** Ends a {@link hold}. */
+  letGo(buffer: GPUBuffer): void {
+    const held = this.#held.get(buffer);
+    if (held === undefined || (held.count -= 1) > 0) return;
+    this.#held.delete(buffer);
+    if (held.released) this.free(buffer);
+  }
+
+  /** Computes all that waits. */
+  settleAll(): void {
+    for (const [id, work] of this.pending) work.settle(id);
+  }
+
+  /** Submits what is recorded. */
+  flush(): void {
+    const { backend } = this;
+    if (backend.commandEncoder === null) return;
+    backend.endComputePassEncoder();
+    backend.submitQueue();
+  }
+
+  /** Gives the pool's free buffers back to the device; tfjs's pool never shrinks, and finds buffers again by their exact size alone. */
+  trim(): void {
+    this.flush();
+    const { bufferManager } = this.backend;
+    for (const list of bufferManager.freeBuffers.values()) {
+      for (const buffer of list.splice(0)) {
+        buffer.destroy();
+        bufferManager.numFreeBuffers -= 1;
+        bufferManager.numBytesAllocated -= buffer.size;
+      }
+    }
+  }
+
   /** Whether gradients are being recorded, so that what kernels save will be read. */
   get recording(): boolean {
     return (tf.engine() as unknown as { state: { gradientDepth: number } }).state.gradientDepth > 0;
@@ -173,6 +219,7 @@ export class Gpu {
       submit: backend.submitQueue.bind(backend),
       record: backend.recordAndSubmit.bind(backend),
       acquire: manager.acquireBuffer.bind(manager),
+      release: manager.releaseBuffer.bind(manager),
     };
     const compute = (id: DataId): void => this.pending.get(id)?.settle(id);
     backend.uploadToGPU = (id) => {
@@ -181,7 +228,10 @@ export class Gpu {
       if (data.resource != null) return undefined;
       this.watch.check();
       this.checkSize(data.shape);
-      return original.upload(id);
+      const fromOutside = data.values != null;
+      original.upload(id);
+      if (fromOutside) this.tape?.keep(data.resource!);
+      return undefined;
     };
     backend.disposeData = (id, force) => {
       const waiting = this.pending.get(id);
@@ -225,7 +275,13 @@ export class Gpu {
       const buffer = original.acquire(size, usage, ...rest);
       counters.bytesAllocated += manager.numBytesAllocated - before;
       counters.peakBytes = Math.max(counters.peakBytes, manager.numBytesUsed);
+      this.tape?.acquired(buffer, size, usage);
       return buffer;
+    };
+    manager.releaseBuffer = (buffer, ...rest) => {
+      const held = this.#held.get(buffer);
+      if (held === undefined) original.release(buffer, ...rest);
+      else held.released = true;
     };
   }
 }

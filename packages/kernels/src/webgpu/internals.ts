@@ -23,6 +23,8 @@ export interface Internals {
   readonly bufferManager: {
     numBytesUsed: number;
     numBytesAllocated: number;
+    numFreeBuffers: number;
+    readonly freeBuffers: Map<string, GPUBuffer[]>;
     acquireBuffer(size: number, usage: number, mappedAtCreation?: boolean, reuse?: boolean): GPUBuffer;
     releaseBuffer(buffer: GPUBuffer, reuse?: boolean): void;
   };

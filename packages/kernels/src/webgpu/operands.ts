@@ -1,5 +1,6 @@
 // What a product multiplies: plain matrices, packed weights, patches of images. Each gives four neighbours at a time.
 import type * as tf from '@tensorflow/tfjs-core';
+import { PACKED_GROUP as GROUP } from '../packed-linear.js';
 import type { Bindings } from './bindings.js';
 import type { Gpu } from './gpu.js';
 
@@ -61,9 +62,6 @@ fn ${prefix}(batch : u32, outer : u32, inner : u32) -> vec4f {
 
 /** Bits of a packed value: float16, or two's complement with a scale. */
 export type PackedBits = 4 | 8 | 16;
-
-/** Inputs that share a scale where values have four bits. */
-export const GROUP = 32;
 
 /** A packed weight `[O, I]`, summed over I: int32 words `[O, W]`, low bits first; `scale` `[O]` for 8 bits, `[O, ⌈I/32⌉]` for 4. */
 export function packedMatrix(words: tf.TensorInfo, scale: tf.TensorInfo | undefined, { bits, outer, inner }: { bits: PackedBits; outer: number; inner: number }): Operand {

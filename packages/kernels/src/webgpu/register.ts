@@ -5,16 +5,18 @@
 import { invariant } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { GELU, GELU_GRAD, SILU, SILU_GRAD } from '../activation.js';
-import { ADAMW } from '../adamw-step.js';
+import { ADAMW, ADAMW_AVERAGE } from '../adamw-step.js';
 import { ATTENTION, ATTENTION_GRAD, SELF_ATTENTION, SELF_ATTENTION_GRAD } from '../attention.js';
 import { GATED_ADD, GATED_ADD_GRAD } from '../gated-add.js';
 import { LINEAR, SUM_ROWS } from '../linear.js';
 import { GROUP_NORM, GROUP_NORM_GRAD, NORM, NORM_GRAD } from '../norm.js';
 import { PACKED_LINEAR, UNPACK_WEIGHT } from '../packed-linear.js';
+import { PHILOX_NORMAL } from '../philox-normal.js';
 import { SINE_COSINE } from '../precise.js';
-import { SUM_OF_SQUARES } from '../sum-of-squares.js';
+import { SUM_OF_SQUARES, SUM_OF_SQUARES_OF_ALL } from '../sum-of-squares.js';
 import { gelu, gradient, silu } from './activation.js';
 import { adamw } from './adamw.js';
+import { addN } from './add-n.js';
 import { attention, attentionGradient, selfAttention, selfAttentionGradient } from './attention.js';
 import { Call, type Kernel } from './call.js';
 import { gatedAdd, gatedAddGradient } from './gated-add.js';
@@ -23,6 +25,7 @@ import { groupNorm, groupNormGradient } from './group-norm.js';
 import { linear, matMul, packedLinear, sumRows } from './linear.js';
 import { norm, normGradient } from './norm.js';
 import { unpackWeight } from './packed.js';
+import { philoxNormal } from './philox-normal.js';
 import { sineCosine } from './sine-cosine.js';
 import { split } from './split.js';
 import { sumOfSquares } from './sum-of-squares.js';
@@ -47,7 +50,10 @@ const kernels: Readonly<Record<string, Kernel>> = {
   [GATED_ADD]: gatedAdd,
   [GATED_ADD_GRAD]: gatedAddGradient,
   [ADAMW]: adamw,
+  [ADAMW_AVERAGE]: adamw,
+  [PHILOX_NORMAL]: philoxNormal,
   [SUM_OF_SQUARES]: sumOfSquares,
+  [SUM_OF_SQUARES_OF_ALL]: sumOfSquares,
   [SINE_COSINE]: sineCosine,
 };
 
@@ -55,6 +61,7 @@ const kernels: Readonly<Record<string, Kernel>> = {
 const before: Readonly<Record<string, (call: Call) => tf.TensorInfo | tf.TensorInfo[] | undefined>> = {
   [tf.BatchMatMul]: matMul,
   [tf.SplitV]: split,
+  [tf.AddN]: addN,
   // the sum of two gradients, or a residual connection: in what computes the later of the two
   [tf.Add]: ({ gpu, inputs }) => {
     const [a, b] = [inputs['a']!, inputs['b']!];

@@ -1,0 +1,2 @@
+/** See null-device.mjs. */
+export declare function installNullDevice(): void;
