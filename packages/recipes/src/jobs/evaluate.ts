@@ -27,7 +27,7 @@ export interface EvaluateJob {
   ckpt?: string;
   weights?: string;
   vae?: string;
-  dtype?: 'F32' | 'F16' | 'I8';
+  dtype?: 'F32' | 'F16' | 'I8' | 'I4';
   rng?: 'philox' | 'torch-cuda' | 'torch-cpu';
   solver?: Solver;
   samples?: number;

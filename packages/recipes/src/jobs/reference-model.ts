@@ -19,7 +19,7 @@ export interface ReferenceModelOptions {
   weights?: string;
   /** The autoencoder. Default: the one the model was trained with, `sd-vae-ft-ema` for DiT and SiT, `kl16` for MAR. */
   vae?: string;
-  dtype?: 'F32' | 'F16' | 'I8';
+  dtype?: 'F32' | 'F16' | 'I8' | 'I4';
 }
 
 /** How a published model draws. */

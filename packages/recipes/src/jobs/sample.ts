@@ -29,7 +29,7 @@ export interface SampleJob {
   /** Default: `torch-cuda` with `ckpt`, as the references draw, else `philox`. */
   rng?: 'philox' | 'torch-cuda' | 'torch-cpu';
   /** How weights are held on the device. Default `'F32'`. */
-  dtype?: 'F32' | 'F16' | 'I8';
+  dtype?: 'F32' | 'F16' | 'I8' | 'I4';
   /** Numbers, or with `ckpt` names of ImageNet's. */
   classes?: readonly string[];
   /** How many images, of random classes or of `classes` in turn. Default: one a class named. */
