@@ -13,7 +13,7 @@ import { ditInputs, fill, meanMagnitude, takeTurns } from './turns.mjs';
 
 await takeTurns(async (work) => {
   await startBackend({});
-  const { InferenceSession, Tensor, env } = await import(work.runtime === 'node' ? 'onnxruntime-node' : 'onnxruntime-web');
+  const { InferenceSession, Tensor, env } = work.runtime === 'node' ? await import('onnxruntime-node') : await import('onnxruntime-web');
   const model = work.work === 'decode' ? filled(new AutoencoderKL(vaeConfig, { init: 'zeros' })) : ditOf(work).dit;
   const threads = work.threads ?? 1;
   let session;
