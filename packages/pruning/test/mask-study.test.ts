@@ -1,6 +1,6 @@
 import { createRng } from '@tinyfusion/core';
 import { useBackend } from '@tinyfusion/kernels';
-import { DiT, MAR, TokenMask } from '@tinyfusion/models';
+import { DiT, type DiTBlock, MAR, TokenMask } from '@tinyfusion/models';
 import { hooksByStack, randomNormal } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -173,7 +173,7 @@ describe.each(['cpu', 'wasm'] as const)('a study of masks through hooks on %s', 
     const out = (dropped: Parameters<typeof branchMaskHook>[0]): Float32Array => tf.tidy(() => model.forward(tf.ones([1, 4, 4, 2]), tf.tensor1d([5]), tf.tensor1d([1], 'int32'), { branchHook: branchMaskHook(dropped) }).dataSync() as Float32Array);
     // a branch whose gate is closed adds nothing
     const close = (block: number, from: number): void => tf.tidy(() => {
-      const { weight, bias } = model.blocks[block]!.adaLN_modulation[1];
+      const { weight, bias } = (model.blocks[block] as DiTBlock).adaLN_modulation[1];
       const gate = tf.concat([tf.ones([from]), tf.zeros([16]), tf.ones([96 - from - 16])]);
       weight.assign(tf.mul(weight, tf.expandDims(gate, 1)));
       bias!.assign(tf.mul(bias!, gate));

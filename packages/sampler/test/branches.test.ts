@@ -1,6 +1,6 @@
 import { createRng } from '@tinyfusion/core';
 import { useBackend } from '@tinyfusion/kernels';
-import { DiT } from '@tinyfusion/models';
+import { DiT, type DiTBlock } from '@tinyfusion/models';
 import { type BlockHook, randomNormal } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -125,7 +125,7 @@ describe.each(['cpu', 'wasm'] as const)('gates over branches on %s', (backend) =
     const { forward, model } = build();
     // only block 0's MLP and block 2's attention do anything
     for (const [block, branch] of [[0, 0], [1, 0], [1, 1], [2, 1]] as const) {
-      const modulation = model.blocks[block]!.adaLN_modulation[1];
+      const modulation = (model.blocks[block] as DiTBlock).adaLN_modulation[1];
       const rows = tf.tidy(() => tf.tensor1d(Array.from({ length: 96 }, (_, i) => (Math.floor(i / 16) === (branch === 0 ? 2 : 5) ? 0 : 1))));
       modulation.weight.assign(tf.mul(modulation.weight, tf.expandDims(rows, 1)));
       modulation.bias!.assign(tf.mul(modulation.bias!, rows));
