@@ -244,7 +244,12 @@ export class Gpu {
     backend.read = async (id) => {
       this.watch.check();
       compute(id);
-      const values = await original.read(id);
+      // a read that fails with its device says so before the loss is told
+      const values = await original.read(id).catch(async (error: unknown) => {
+        await this.watch.settled();
+        this.watch.check();
+        throw error;
+      });
       this.watch.check();
       return values;
     };

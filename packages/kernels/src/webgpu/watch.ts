@@ -10,6 +10,8 @@ export class DeviceWatch {
   /** An allocation that failed; the next smaller batch may fit. */
   #memory: string | undefined;
 
+  readonly #lost: Promise<void>;
+
   constructor(device: GPUDevice) {
     device.addEventListener('uncapturederror', (event) => {
       event.preventDefault?.();
@@ -18,7 +20,7 @@ export class DeviceWatch {
       if (error.constructor.name === 'GPUOutOfMemoryError') this.#memory ??= error.message;
       else this.#fatal ??= `the WebGPU device reported an error, and results since then may be zeros: ${error.message}`;
     });
-    void device.lost.then(({ message, reason }) => {
+    this.#lost = device.lost.then(({ message, reason }) => {
       this.#fatal ??= `the WebGPU device was lost (${reason}${message === '' ? '' : `: ${message}`}). Call useBackend() to start anew; tensors of the old device are gone.`;
     });
   }
@@ -26,6 +28,11 @@ export class DeviceWatch {
   /** Whether the device is of no use any more. */
   get failed(): boolean {
     return this.#fatal !== undefined;
+  }
+
+  /** Waits a moment for a loss that is on its way. */
+  async settled(): Promise<void> {
+    await Promise.race([this.#lost, new Promise((resolve) => setTimeout(resolve, 1000))]);
   }
 
   /** @throws BackendError where the device has reported an error; one for want of memory is reported once */
