@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { CheckpointError, createRng } from '@tinyfusion/core';
 import { describe, expect, it } from 'vitest';
-import { parseSafetensors, stateDictHash, stateDictOf, toFloat32, writableTensor, writeSafetensors } from '../src/index.js';
+import { bytesSource, parseSafetensors, readCheckpoint, stateDictHash, stateDictOf, toFloat32, writableTensor, writeSafetensors } from '../src/index.js';
 
 const folder = new URL('../../../fixtures/golden/files/', import.meta.url);
 const read = (file: string): Uint8Array => new Uint8Array(readFileSync(new URL(file, folder)));
@@ -14,6 +14,13 @@ describe('what we write', () => {
     expect(await toFloat32(state.tensors.get('__proto__')!)).toEqual(values);
     expect(await toFloat32(state.tensors.get('übung.weight')!)).toEqual(values);
     expect(state.metadata.get('note')).toBe('a "quoted" text');
+  });
+
+  it('is told from a pickle, whatever the length of its header', async () => {
+    for (let length = 8; length < 1200; length += 8) {
+      const bytes = writeSafetensors([['x', writableTensor(Float32Array.of(1), [1])]], [['note', 'n'.repeat(length)]]);
+      expect([...(await readCheckpoint(bytesSource(bytes))).tensors.keys()]).toEqual(['x']);
+    }
   });
 
   it('rounds halves to nearest even', async () => {
