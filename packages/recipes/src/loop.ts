@@ -117,7 +117,7 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
   /** What is thrown in the place of a device's error. */
   const ended = (error: unknown, step: number): unknown => {
     if (keep === undefined || !((TinyFusionError.isInstance(error) && error.code === 'BACKEND') || isOutOfMemory(error))) return error;
-    const where = savedAt === step ? 'all steps before it are saved' : savedAt === 0 ? 'nothing was saved yet' : `it was saved at step ${savedAt}`;
+    const where = savedAt === 0 ? 'nothing was saved yet' : savedAt === step ? 'all steps before it are saved' : `it was saved at step ${savedAt}`;
     return new BackendError(`${task} ended in step ${step + 1}: ${(error as Error).message} Of the run ${where}; the same command goes on from there`, { cause: error });
   };
   if (micro?.parts !== undefined && !(Number.isInteger(micro.parts) && micro.parts > 0)) throw new ArgumentError('parts', micro.parts, 'a positive integer');
