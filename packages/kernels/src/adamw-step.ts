@@ -28,11 +28,6 @@ export interface AdamWAttributes {
   step: number;
   /** The gradient is multiplied by it first, as clipping asks. Default 1. */
   gradientScale?: number;
-  /**
-   * Whether parameter, m and v are given up: a backend that can writes the new values over them, where no other tensor
-   * shares them. Nothing may then be done with the old ones but to dispose them. Default `false`.
-   */
-  inPlace?: boolean;
   /** Decay of the moving average. Default 0. */
   averageDecay?: number;
 }
@@ -48,13 +43,13 @@ export interface AdamWOutputs {
 /**
  * One step of `torch.optim.AdamW`: p ← p(1 − lr·decay) − lr·m̂/(√v̂ + ε) with bias-corrected moments, after the gradient was
  * scaled and before the parameter's moving average takes it in. On WebGPU the steps of many parameters are one pass.
- * @returns new tensors; the inputs are left as they are, but with `inPlace`
+ * @returns new tensors; the inputs are left as they are, so that whoever holds their data sees by its id that a parameter has changed
  */
-export function adamWStep({ average, ...inputs }: AdamWInputs, { lr, beta1, beta2, epsilon, weightDecay, step, gradientScale = 1, averageDecay = 0, inPlace = false }: AdamWAttributes): AdamWOutputs {
+export function adamWStep({ average, ...inputs }: AdamWInputs, { lr, beta1, beta2, epsilon, weightDecay, step, gradientScale = 1, averageDecay = 0 }: AdamWAttributes): AdamWOutputs {
   const decay = 1 - lr * weightDecay;
   const rate = lr / (1 - beta1 ** step);
   const root = 1 / Math.sqrt(1 - beta2 ** step);
-  const attributes = { beta1, beta2, epsilon, decay, rate, root, gradientScale, inPlace: Number(inPlace) };
+  const attributes = { beta1, beta2, epsilon, decay, rate, root, gradientScale };
   const run = (name: string, given: object, attrs: object): tf.Tensor[] => tf.engine().runKernel(name, { ...given } as tf.NamedTensorMap, { ...attrs } as never) as unknown as tf.Tensor[];
   if (average !== undefined && tf.getKernel(ADAMW_AVERAGE, tf.getBackend()) !== undefined) {
     const [parameter, m, v, next] = run(ADAMW_AVERAGE, { ...inputs, average }, { ...attributes, averageDecay }) as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor];

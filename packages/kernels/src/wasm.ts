@@ -97,11 +97,6 @@ class Call {
     return info === undefined ? 0 : addressOf(this.backend, info);
   }
 
-  /** Whether nothing but the given tensor has these values, and the caller has done with them. */
-  mayReplace(name: string): boolean {
-    return Boolean(this.attributes['inPlace']) && this.backend.refCount(this.input(name).dataId) === 1;
-  }
-
   output(shape: readonly number[]): tf.TensorInfo {
     return this.backend.makeOutput([...shape], 'float32');
   }
@@ -315,8 +310,7 @@ const kernels: Readonly<Record<string, (call: Call) => tf.TensorInfo | tf.Tensor
   },
   [ADAMW]: (call) => {
     const shape = call.shape('parameter');
-    // tfjs's convolutions and PReLU keep copies of weights and would miss a change; its products are replaced here
-    const outputs = ['parameter', 'm', 'v'].map((name) => (call.mayReplace(name) && (name !== 'parameter' || shape.length === 2) ? shared(call, name) : call.output(shape)));
+    const outputs = ['parameter', 'm', 'v'].map(() => call.output(shape));
     const numbers = ['beta1', 'beta2', 'epsilon', 'decay', 'rate', 'root', 'gradientScale'].map((name) => call.number(name));
     call.lib['adamw']!(...['parameter', 'gradient', 'm', 'v'].map((name) => call.at(name)), ...outputs.map((o) => call.at(o)), call.size('parameter'), ...numbers);
     return outputs;
@@ -330,8 +324,8 @@ const kernels: Readonly<Record<string, (call: Call) => tf.TensorInfo | tf.Tensor
 };
 
 /** The same values once more, as a clone has them: tensors do not change, so nothing is copied. */
-function shared(call: Call, name = 'x'): tf.TensorInfo {
-  const { dataId, shape, dtype } = call.input(name);
+function shared(call: Call): tf.TensorInfo {
+  const { dataId, shape, dtype } = call.input('x');
   call.backend.incRef(dataId);
   return { dataId, shape, dtype };
 }

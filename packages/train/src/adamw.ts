@@ -59,7 +59,7 @@ export class AdamW {
     this.#step += 1;
     for (const [i, parameter] of this.#parameters.entries()) {
       const averaged = ema?.averaging(parameter);
-      const next = adamWStep({ parameter, gradient: gradients[i]!, m: this.#m[i]!, v: this.#v[i]!, average: averaged?.average }, { ...this.#options, lr, gradientScale, step: this.#step, inPlace: false, averageDecay: averaged?.decay ?? 0 });
+      const next = adamWStep({ parameter, gradient: gradients[i]!, m: this.#m[i]!, v: this.#v[i]!, average: averaged?.average }, { ...this.#options, lr, gradientScale, step: this.#step, averageDecay: averaged?.decay ?? 0 });
       tf.dispose([this.#m[i]!, this.#v[i]!]);
       if (next.average !== undefined) averaged!.next(next.average);
       this.#m[i] = next.m;
