@@ -160,7 +160,7 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
       const gradientScale = clipFactor(norm, maxNorm);
       let at = 0;
       for (const { parameters: own, optimizer, lr } of groups) {
-        optimizer.step(gradients.slice(at, at + own.length), { lr: lr(step), gradientScale });
+        optimizer.step(gradients.slice(at, at + own.length), { lr: lr(step), gradientScale, ema });
         at += own.length;
       }
       ema?.update();
