@@ -1,6 +1,7 @@
 // Starts tfjs's WASM backend, with our kernels or without.
 import '@tensorflow/tfjs';
 import * as tf from '@tensorflow/tfjs-core';
+import { meanMagnitude } from './turns.mjs';
 
 /** @param options `kernels`: `'ours'` or `'stock'` */
 export async function startBackend({ kernels = 'ours' }) {
@@ -32,4 +33,14 @@ export function peakBytes() {
     sizes.delete(dataId);
   };
   return { reset: () => void (peak = now), bytes: () => peak };
+}
+
+/** What a run returns for a tensor: the number behind it, which all contestants must agree on; the tensor is disposed. */
+export function checked(tensor) {
+  const check = async () => {
+    const number = meanMagnitude(await tensor.data());
+    tensor.dispose();
+    return number;
+  };
+  return { check };
 }

@@ -6,20 +6,9 @@ import { AutoencoderKL, DiTBlock } from '@tinyfusion/models';
 import { AdamW, lossAndGradients } from '@tinyfusion/train';
 import { createRng } from '@tinyfusion/core';
 import { LayerGates, gateHook, skippingHook } from '@tinyfusion/sampler';
-import { startBackend, peakBytes } from './backend.mjs';
+import { checked, startBackend, peakBytes } from './backend.mjs';
 import { ditOf, filled, vaeConfig } from './models.mjs';
-import { fill, meanMagnitude, takeTurns } from './turns.mjs';
-
-/** The number behind a tensor, which is disposed. */
-function checked(tensor) {
-  const check = async () => {
-    const number = meanMagnitude(await tensor.data());
-    tensor.dispose();
-    return number;
-  };
-  return { check };
-}
-
+import { fill, takeTurns } from './turns.mjs';
 const tensor = (name, shape) => tf.tensor(fill(name, shape.reduce((a, b) => a * b, 1), 1), shape);
 
 const works = {

@@ -1,18 +1,9 @@
 // A DiT in plain tfjs, on tfjs's kernels.
 import '@tensorflow/tfjs';
 import * as tf from '@tensorflow/tfjs-core';
-import { startBackend, peakBytes } from './backend.mjs';
+import { checked, startBackend, peakBytes } from './backend.mjs';
 import { plainBlock, plainDiT } from './plain-dit.mjs';
-import { meanMagnitude, takeTurns } from './turns.mjs';
-
-function checked(tensor) {
-  const check = async () => {
-    const number = meanMagnitude(await tensor.data());
-    tensor.dispose();
-    return number;
-  };
-  return { check };
-}
+import { takeTurns } from './turns.mjs';
 
 await takeTurns(async (work) => {
   await startBackend({ ...work, kernels: 'stock' });

@@ -64,7 +64,7 @@ function encoderOf(vae: AutoencoderKL, hash: string, { side, seed, check }: { si
       const [n, inner] = [images.length, [(side ?? height) / f, (side ?? width) / f, latentChannels] as const];
       const size = views * inner[0] * inner[1] * inner[2];
       const latents = tf.tidy(() => {
-        const plain = tf.sub(tf.div(tf.tensor4d(Float32Array.from(concatenateBytes(images)), [n, height, width, channels]), 127.5), 1) as tf.Tensor4D;
+        const plain = tf.sub(tf.div(tf.tensor4d(Float32Array.from(concatenate(images)), [n, height, width, channels]), 127.5), 1) as tf.Tensor4D;
         const [top, left] = [((side ?? height) - height) >> 1, ((side ?? width) - width) >> 1];
         const padded = side === undefined ? plain : tf.pad4d(plain, [[0, 0], [top, side - height - top], [left, side - width - left], [0, 0]], -1);
         const both = views === 1 ? padded : (tf.reshape(tf.stack([padded, tf.reverse(padded, 2)], 1), [2 * n, side ?? height, side ?? width, channels]) as tf.Tensor4D);
@@ -80,14 +80,4 @@ function encoderOf(vae: AutoencoderKL, hash: string, { side, seed, check }: { si
     },
     dispose: () => vae.dispose(),
   };
-}
-
-function concatenateBytes(parts: readonly Uint8Array[]): Uint8Array {
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }

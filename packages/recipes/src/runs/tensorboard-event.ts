@@ -1,3 +1,4 @@
+import { concatenate } from '@tinyfusion/core';
 import { crc32c } from './crc32c.js';
 
 /** What TensorBoard shows of a step. */
@@ -35,32 +36,32 @@ function masked(bytes: Uint8Array): number {
 
 function encodeEvent({ wallTime, step = 0, fileVersion, values, restarted }: TensorBoardEvent): Uint8Array {
   const START = 1;
-  return joined([
+  return concatenate([
     fixed(1, 8, (view) => view.setFloat64(0, wallTime, true)),
     number(2, step),
     ...(fileVersion === undefined ? [] : [bytes(3, new TextEncoder().encode(fileVersion))]),
-    ...(values === undefined ? [] : [bytes(5, joined(values.map((value) => bytes(1, encodeValue(value)))))]),
+    ...(values === undefined ? [] : [bytes(5, concatenate(values.map((value) => bytes(1, encodeValue(value)))))]),
     ...(restarted === true ? [bytes(7, number(1, START))] : []),
   ]);
 }
 
 function encodeValue(value: SummaryValue): Uint8Array {
   const tag = bytes(1, new TextEncoder().encode(value.tag));
-  if ('scalar' in value) return joined([tag, fixed(2, 4, (view) => view.setFloat32(0, value.scalar, true))]);
+  if ('scalar' in value) return concatenate([tag, fixed(2, 4, (view) => view.setFloat32(0, value.scalar, true))]);
   const { width, height, channels, png } = value.image;
-  return joined([tag, bytes(4, joined([number(1, height), number(2, width), number(3, channels), bytes(4, png)]))]);
+  return concatenate([tag, bytes(4, concatenate([number(1, height), number(2, width), number(3, channels), bytes(4, png)]))]);
 }
 
 // protocol buffers: a field is its number and wire type, then its value
 const [VARINT, FIXED64, LENGTH, FIXED32] = [0, 1, 2, 5] as const;
 
-const number = (field: number, value: number): Uint8Array => joined([varint((field << 3) | VARINT), varint(value)]);
-const bytes = (field: number, value: Uint8Array): Uint8Array => joined([varint((field << 3) | LENGTH), varint(value.length), value]);
+const number = (field: number, value: number): Uint8Array => concatenate([varint((field << 3) | VARINT), varint(value)]);
+const bytes = (field: number, value: Uint8Array): Uint8Array => concatenate([varint((field << 3) | LENGTH), varint(value.length), value]);
 
 function fixed(field: number, size: 4 | 8, set: (view: DataView) => void): Uint8Array {
   const value = new Uint8Array(size);
   set(new DataView(value.buffer));
-  return joined([varint((field << 3) | (size === 8 ? FIXED64 : FIXED32)), value]);
+  return concatenate([varint((field << 3) | (size === 8 ? FIXED64 : FIXED32)), value]);
 }
 
 /** @param value a non-negative safe integer */
@@ -70,14 +71,4 @@ function varint(value: number): Uint8Array {
     if (rest < 128) return Uint8Array.from([...out, rest]);
     out.push((rest % 128) | 128);
   }
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }
