@@ -3,7 +3,7 @@
  * place of tfjs's, which are fast only where neither operand is batched or transposed.
  * @packageDocumentation
  */
-import { BackendError, invariant } from '@tinyfusion/core';
+import { BackendError } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
 import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm';
 import { GELU, GELU_GRAD, SILU, SILU_GRAD } from './activation.js';
@@ -16,12 +16,9 @@ import { GROUP_NORM, GROUP_NORM_GRAD, NORM, NORM_GRAD } from './norm.js';
 import { PACKED_LINEAR, UNPACK_WEIGHT } from './packed-linear.js';
 import { hasRelaxedSimd } from './relaxed-simd.js';
 import { SUM_OF_SQUARES } from './sum-of-squares.js';
+import { Call, type Exports, gemmScratch, sizeOf } from './wasm-call.js';
 
-/** What assembly/ exports; pointers and counts are numbers, flags 0 or 1. */
-type Exports = Record<string, (...args: number[]) => number>;
-
-let library: Exports | undefined;
-let scratch = { at: 0, size: 0 };
+let installed = false;
 
 /** Options of {@link installWasmKernels}. */
 export interface InstallWasmKernelsOptions {
@@ -38,93 +35,25 @@ export interface InstallWasmKernelsOptions {
  * @throws BackendError where the engine has no WebAssembly SIMD, or tfjs's backend is not the one these kernels know
  */
 export async function installWasmKernels({ relaxedSimd = hasRelaxedSimd() }: InstallWasmKernelsOptions = {}): Promise<void> {
-  if (library !== undefined) return;
+  if (installed) return;
   const backend = tf.findBackend('wasm') as BackendWasm | null;
   const memory = (backend as unknown as { wasm?: { asm?: { memory?: unknown } } } | null)?.wasm?.asm?.memory;
   if (!(memory instanceof WebAssembly.Memory)) throw new BackendError('the WASM kernels need tfjs-backend-wasm 4.22, initialised; its heap was not found. Call useBackend({ prefer: "wasm" }).');
   const { wasmBinary } = await (relaxedSimd ? import('./wasm-binary-relaxed.generated.js') : import('./wasm-binary.generated.js'));
   const bytes = Uint8Array.from(atob(wasmBinary), (c) => c.charCodeAt(0));
+  let exports: Exports;
   try {
     const { instance } = await WebAssembly.instantiate(bytes, { env: { memory } });
-    library = instance.exports as unknown as Exports;
+    exports = instance.exports as unknown as Exports;
   } catch (cause) {
     throw new BackendError('the WASM kernels did not compile; an engine with WebAssembly SIMD is needed (Node 16.4, Chrome 91, Firefox 89, Safari 16.4 or newer)', { cause });
   }
   for (const [kernelName, kernelFunc] of Object.entries(kernels)) {
     if (tf.getKernel(kernelName, 'wasm') !== undefined) tf.unregisterKernel(kernelName, 'wasm');
-    tf.registerKernel({ kernelName, backendName: 'wasm', kernelFunc: ({ inputs, attrs, backend: b }) => kernelFunc(new Call(b as BackendWasm, inputs as Record<string, tf.TensorInfo>, attrs as Record<string, never>)) });
+    tf.registerKernel({ kernelName, backendName: 'wasm', kernelFunc: ({ inputs, attrs, backend: b }) => kernelFunc(new Call(exports, b as BackendWasm, inputs as Record<string, tf.TensorInfo>, attrs as Record<string, never>)) });
   }
+  installed = true;
 }
-
-/** One invocation of a kernel: addresses of its inputs, and outputs made for it. */
-class Call {
-  constructor(
-    readonly backend: BackendWasm,
-    readonly inputs: Record<string, tf.TensorInfo>,
-    readonly attributes: Record<string, never>,
-  ) {}
-
-  get lib(): Exports {
-    invariant(library, 'WASM kernels are registered before they are compiled');
-    return library;
-  }
-
-  input(name: string): tf.TensorInfo {
-    const info = this.inputs[name];
-    invariant(info, `kernel input ${name}`);
-    return info;
-  }
-
-  shape(name: string): number[] {
-    return this.input(name).shape;
-  }
-
-  size(name: string): number {
-    return sizeOf(this.shape(name));
-  }
-
-  number(name: string): number {
-    return this.attributes[name] as unknown as number;
-  }
-
-  list(name: string): number[] {
-    return this.attributes[name] as unknown as number[];
-  }
-
-  /** Address of a tensor on the heap; 0 where the input is absent. */
-  at(tensor: string | tf.TensorInfo): number {
-    const info = typeof tensor === 'string' ? this.inputs[tensor] : tensor;
-    return info === undefined ? 0 : addressOf(this.backend, info);
-  }
-
-  output(shape: readonly number[]): tf.TensorInfo {
-    return this.backend.makeOutput([...shape], 'float32');
-  }
-
-  /** Scratch for `floats` values, then a matrix product, aligned to 16; valid until the next call. */
-  scratch(floats = 0): number {
-    const size = floats * 4 + gemmScratch(this.lib);
-    if (scratch.size < size) {
-      const wasm = this.backend.wasm as unknown as { _malloc(size: number): number; _free(at: number): void };
-      if (scratch.at !== 0) wasm._free(scratch.at);
-      const at = wasm._malloc(size);
-      if (at === 0) throw new BackendError(`the WASM heap has no room for ${(size / 2 ** 20).toFixed(0)} MiB of scratch; it ends at 4 GiB. Use a smaller batch.`);
-      scratch = { at, size };
-    }
-    return (scratch.at + 15) & ~15;
-  }
-}
-
-/** Bytes that a matrix product needs as scratch, with room for alignment. */
-function gemmScratch(lib: Exports): number {
-  return lib['gemmScratch']!() + 64;
-}
-
-function addressOf(backend: BackendWasm, { dataId }: tf.TensorInfo): number {
-  return (backend as unknown as { dataIdMap: { get(id: object): { memoryOffset: number } } }).dataIdMap.get(dataId).memoryOffset;
-}
-
-const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 /** A kernel of one input x of any shape. */
 const elementwise =
