@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createRng } from '@tinyfusion/core';
 import { RunFolder } from '@tinyfusion/recipes/node';
@@ -83,7 +83,6 @@ describe('a run folder', () => {
     await run.close();
     const child = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 60000)']);
     const lock = join(path, 'lock');
-    const { hostname } = await import('node:os');
     writeFileSync(lock, JSON.stringify({ pid: child.pid, host: hostname() }));
     await expect(open(path)).rejects.toThrow(new RegExp(`written by process ${child.pid}`));
     const gone = new Promise((resolve) => child.once('exit', resolve));
@@ -96,6 +95,29 @@ describe('a run folder', () => {
     writeFileSync(lock, JSON.stringify({ pid: 1, host: 'another-machine' }));
     await expect(open(path)).rejects.toThrow(/process 1 on another-machine; wait for it, or if it is gone delete/);
     writeFileSync(lock, '{"pi');
+    await (await open(path)).close();
+  });
+
+  it.skipIf(process.platform !== 'linux')('takes over the lock of a process that has ended and that nobody has asked how', async () => {
+    const path = folder();
+    await (await open(path)).close();
+    // the shell becomes a program that never waits for the child it inherits
+    const parent = spawn('sh', ['-c', 'sleep 0 & echo $!; exec sleep 60']);
+    const pid = Number(await new Promise<Buffer>((resolve) => parent.stdout.once('data', resolve)));
+    try {
+      while (!/ Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))) await new Promise((resolve) => setTimeout(resolve, 20));
+      writeFileSync(join(path, 'lock'), JSON.stringify({ pid, host: hostname() }));
+      await (await open(path)).close();
+    } finally {
+      parent.kill('SIGKILL');
+    }
+  });
+
+  it('waits a moment for a process that is about to end', async () => {
+    const path = folder();
+    await (await open(path)).close();
+    const child = spawn(process.execPath, ['-e', 'setTimeout(() => {}, 1000)']);
+    writeFileSync(join(path, 'lock'), JSON.stringify({ pid: child.pid, host: hostname() }));
     await (await open(path)).close();
   });
 });
