@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createRng } from '@tinyfusion/core';
@@ -47,6 +47,39 @@ describe('a run folder', () => {
     expect(JSON.parse(readFileSync(join(path, 'best.json'), 'utf8'))).toEqual({ step: 30, value: 0 });
     expect([...readFileSync(join(path, 'best.safetensors'))]).toEqual([30]);
     expect([...readFileSync(join(path, 'model.safetensors'))]).toEqual([80]);
+  });
+
+  it('knows the best of steps whose save a crash has broken off', async () => {
+    const path = folder();
+    const run = await open(path);
+    const mse = (step: number): number => ({ 10: 2, 20: 1, 30: 3 })[step]!;
+    await take(run, [10], mse);
+    // the file of the best cannot be written over: the save ends there, as by a kill
+    const best = join(path, 'best.safetensors');
+    rmSync(best);
+    mkdirSync(join(best, 'in-the-way'), { recursive: true });
+    await expect(take(run, [20], mse)).rejects.toThrow(/best/);
+    await run.close();
+    rmSync(best, { recursive: true });
+    await using again = await open(path);
+    expect(again.step).toBe(10);
+    await take(again, [20, 30], mse);
+    expect(JSON.parse(readFileSync(join(path, 'best.json'), 'utf8'))).toEqual({ step: 20, value: 1 });
+    expect([...readFileSync(best)]).toEqual([20]);
+  });
+
+  it('keeps a best that it has yet to reach again', async () => {
+    const path = folder();
+    await open(path).then(async (run) => {
+      await take(run, [10, 20, 30], (step) => 40 - step);
+      await run.close();
+    });
+    for (const name of saves(path).filter((n) => /^step-0000[23]0/.test(n))) rmSync(join(path, name));
+    await using again = await open(path);
+    await take(again, [20], (step) => 40 - step);
+    expect([...readFileSync(join(path, 'best.safetensors'))]).toEqual([30]);
+    await take(again, [30], (step) => 40 - step);
+    expect(JSON.parse(readFileSync(join(path, 'best.json'), 'utf8'))).toEqual({ step: 30, value: 10 });
   });
 
   it.each([

@@ -151,9 +151,10 @@ export class RunFolder {
 
   async #save(step: number, run: Uint8Array, name: string, result: Uint8Array): Promise<void> {
     await this.#flush();
-    await writeFileAtomic(join(this.path, `step-${String(step).padStart(6, '0')}-${digest(run)}.safetensors`), run);
     await writeFileAtomic(join(this.path, name), result);
     await this.#keepBest(step, result);
+    // the last file: a run that is killed before it does these steps again, and all of the above with them
+    await writeFileAtomic(join(this.path, `step-${String(step).padStart(6, '0')}-${digest(run)}.safetensors`), run);
     const saves = await savesIn(this.path);
     const { last, keepEvery } = this.#options;
     for (const save of saves.slice(0, -last)) if (keepEvery === undefined || save.step % keepEvery !== 0) await rm(join(this.path, save.name), { force: true });
@@ -168,8 +169,9 @@ export class RunFolder {
       (text) => JSON.parse(text) as { step: number; value: number },
       () => undefined,
     );
-    // a run that goes on may meet a best of steps that it has yet to do again
-    if (!Number.isFinite(value) || (earlier !== undefined && earlier.step < step && earlier.value <= value)) return;
+    if (!Number.isFinite(value)) return;
+    // a run that goes on may meet a best of steps that it has yet to do again: that was better than all before it
+    if (earlier !== undefined && (earlier.step > step || (earlier.step < step && earlier.value <= value))) return;
     await writeFileAtomic(join(this.path, 'best.safetensors'), result);
     await writeFileAtomic(path, JSON.stringify({ step, value }));
   }
