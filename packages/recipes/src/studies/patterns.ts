@@ -1,4 +1,5 @@
 import { learnMasks } from '../learn-masks.js';
+import { shallowCopy } from '../shallow-copy.js';
 import type { Study } from './study.js';
 
 /**
@@ -20,7 +21,7 @@ export const patterns: Study = {
         for (const update of ['lora', 'full', 'frozen'] as const) {
           await rows.once({ pattern: `${groups}, ${update}`, seed }, async () => {
             // full updates change the model: a copy learns
-            const learner = await bench.recovered(Array.from({ length: depth }, (_, i) => i), seed, 'copy', { steps: 0 });
+            const learner = await shallowCopy(bench.teacher, Array.from({ length: depth }, (_, i) => i));
             const { decision } = await learnMasks(learner, await bench.data(), { groups, update, steps: sizes.maskSteps, lr: update === 'full' ? 2e-4 : 1e-3, gateLr: 1e-3, seed, ...bench.named(`learn ${groups}, ${update}, seed ${seed}`) });
             learner.dispose();
             const student = await bench.recovered(decision.kept, seed, `recover ${groups}, ${update}, seed ${seed}`);
