@@ -31,13 +31,15 @@ describe('ranks', () => {
     const model = new DiT(config, { init: createRng(1) });
     const vae = new AutoencoderKL({ inChannels: 1, channels: 8, channelMultipliers: [1, 1], numResBlocks: 1, latentChannels: 4, groups: 4, scalingFactor: 1 }, { init: createRng(2) });
     const labels = Int32Array.from({ length: 11 }, (_, i) => i % 3);
-    const draw = (stop?: AbortSignal) => async (collective: Collective): Promise<number[]> => {
-      const own = sampleImages(model, vae, labels, { steps: 2, seed: 3, batchSize: 2, share: collective });
+    const draw = (stop?: AbortSignal, inside?: AbortController) => async (collective: Collective): Promise<number[]> => {
+      const own = sampleImages(model, vae, labels, { steps: 2, seed: 3, batchSize: 2, share: collective, ...(inside === undefined || collective.rank !== 1 ? {} : { signal: inside.signal, onStep: (_step, batch) => batch > 2 && inside.abort() }) });
       const numbers: number[] = [];
-      for await (const images of batchesInOrder(collective, own, { count: 6, shape: [8, 8, 1], task: 'sample', signal: collective.rank === 1 ? stop : undefined })) {
+      const done: number[] = [];
+      for await (const images of batchesInOrder(collective, own, { count: 6, total: 11, shape: [8, 8, 1], task: 'sample', signal: collective.rank === 1 ? stop : undefined, onProgress: ({ step }) => done.push(step) })) {
         numbers.push(...(await images.data()));
         images.dispose();
       }
+      expect(done).toEqual({ 1: [2, 4, 6, 8, 10, 11], 2: [4, 8, 11], 4: [8, 11] }[collective.size]);
       return numbers;
     };
     const [one] = await onRanks(1, draw());
@@ -50,6 +52,9 @@ describe('ranks', () => {
     stop.abort();
     const ends = await onRanks(3, (collective) => draw(stop.signal)(collective).then(() => 'went on', (error: { code: string }) => error.code));
     expect(ends).toEqual(['CANCELLED', 'CANCELLED', 'CANCELLED']);
+    // in the middle of a batch of one rank
+    const inside = new AbortController();
+    expect(await onRanks(2, (collective) => draw(undefined, inside)(collective).then(() => 'went on', (error: { code: string }) => error.code))).toEqual(['CANCELLED', 'CANCELLED']);
     expect(tf.memory().numTensors).toBe(tensors);
     model.dispose();
     vae.dispose();

@@ -148,6 +148,7 @@ export function program(): Command {
     .addOption(new Option('--solver <name>', 'solver (default: dpm; with --ckpt the reference’s)').choices(['dpm', 'ddim', 'ddpm', 'ode', 'sde', 'mar']))
     .option('--cfg <x>', 'strength of classifier-free guidance (default: 2.5; with --ckpt 4)', number)
     .option('--step-cache <error>', 'leave out blocks on steps that hardly need them, up to this relative error, which is measured on one sample first, e.g. 0.05', number)
+    .option('--no-compile', 'on WebGPU, run the model anew at each step instead of recording a step once')
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--out <path>', 'a .png for one picture, an .npz for evaluation, or a folder of PNGs', 'samples.png')
     .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).sampleJob(options, context), { shared: true }));
@@ -170,6 +171,7 @@ export function program(): Command {
     .option('--batch <n>', 'images a pass (default: 32)', count)
     .option('--steps <n>', 'sampling steps (default: 20; a MAR: iterations, one a token at most; with --ckpt the reference’s)', count)
     .option('--cfg <x>', 'strength of classifier-free guidance (default: 1.5)', number)
+    .option('--no-compile', 'on WebGPU, run the model anew at each step instead of recording a step once')
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--json <file>', 'write the numbers there too')
     .action((reference: string | undefined, samples: string | undefined, options) =>

@@ -1,7 +1,7 @@
-import { ArgumentError, BackendError, type LongTaskOptions } from '@tinyfusion/core';
+import { ArgumentError, BackendError, type LongTaskOptions, type ProgressEvent } from '@tinyfusion/core';
 import { type Denoiser, type GuidanceOptions, type UpdatingDenoiser, classifierFreeGuidance } from '@tinyfusion/diffusion';
 import { type RecordedPass, recordPass } from '@tinyfusion/kernels';
-import { loadState, readState } from '@tinyfusion/nn';
+import { type BlockHook, loadState, readState } from '@tinyfusion/nn';
 import { stateDictOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { DiT } from './dit.js';
@@ -17,6 +17,8 @@ export interface CompileOptions extends LongTaskOptions {
   cfg?: GuidanceOptions | undefined;
   /** Copies the weights to be held like this, see `LoadOptions`. Default: the model's own, as they are. */
   dtype?: LoadOptions['dtype'];
+  /** Stands around each block, and does the same at every step, as one that leaves blocks out. Default: none. */
+  hook?: BlockHook | undefined;
 }
 
 /** A model whose step is recorded. */
@@ -27,6 +29,8 @@ export interface CompiledModel {
   readonly dispatches: number;
   /** Bytes of the recording on the device, weights aside. */
   readonly bytes: number;
+  /** Whether a weight has changed since: compile the model again. */
+  readonly stale: boolean;
   /**
    * A denoiser for some labels; all denoisers share the recording. A DiT's takes the steps of `ddim` and `dpmSolver` into it.
    * @param labels one a sample, in [0, numClasses)
@@ -45,7 +49,7 @@ export interface CompiledModel {
  *
  * @param model borrowed, and to be kept until the compiled one is disposed
  */
-export async function compile(model: DiT | SiT, { batch, cfg, dtype, signal, onProgress }: CompileOptions): Promise<CompiledModel> {
+export async function compile(model: DiT | SiT, { batch, cfg, dtype, hook, signal, onProgress }: CompileOptions): Promise<CompiledModel> {
   if (!Number.isInteger(batch) || batch < 1) throw new ArgumentError('CompileOptions.batch', batch, 'a positive integer');
   const { inputSize, inChannels, numClasses } = model.config;
   const guided = cfg !== undefined && cfg.scale !== 1;
@@ -53,24 +57,33 @@ export async function compile(model: DiT | SiT, { batch, cfg, dtype, signal, onP
   const owned = dtype === undefined ? undefined : await copied(model, dtype);
   const used = owned ?? model;
   const plain = (y: tf.Tensor1D): Denoiser => {
-    const pass: Denoiser = (x, t) => used.forward(x as tf.Tensor4D, t, y);
+    const pass: Denoiser = (x, t) => used.forward(x as tf.Tensor4D, t, y, hook === undefined ? {} : { hook });
     return guided ? classifierFreeGuidance(pass, cfg) : pass;
   };
   const weights = Array.from(used.namedParameters(), ([name, variable]) => ({ name, variable, id: variable.dataId }));
   const shape = [batch, inputSize, inputSize, inChannels];
   const examples = [tf.zeros(shape), tf.zeros([batch]), tf.zeros([guided ? 2 * batch : batch], 'int32'), tf.zeros(shape), tf.zeros([5])];
+  const changed = (): string | undefined => weights.find(({ variable, id }) => variable.isDisposed || variable.dataId !== id)?.name;
+  let total = 1;
+  const told = (event: ProgressEvent): void => {
+    total = event.total ?? 1;
+    onProgress?.(event);
+  };
   const passes: RecordedPass[] = [];
   try {
-    passes.push(await recordPass((x, t, y) => [plain(y as tf.Tensor1D)(x!, t as tf.Tensor1D)], examples.slice(0, 3), { signal, onProgress }));
+    passes.push(await recordPass((x, t, y) => [plain(y as tf.Tensor1D)(x!, t as tf.Tensor1D)], examples.slice(0, 3), { signal, onProgress: told }));
     const [pass] = passes as [RecordedPass];
     // a recording costs little beside its buffers: the same step once more, with a solver's
     if (pass.recorded && !(model instanceof SiT)) passes.push(await recordPass((x, t, y, before, numbers) => linearStep(plain(y as tf.Tensor1D)(x!, t as tf.Tensor1D), x!, before!, numbers as tf.Tensor1D), examples, { signal }));
     const withUpdate = passes[1];
-    onProgress?.({ task: 'compile', step: 1, total: 1, unit: 'model', values: { dispatches: pass.dispatches } });
+    onProgress?.({ task: 'compile', step: total, total, unit: 'shader', values: { dispatches: pass.dispatches } });
     return {
       recorded: pass.recorded,
       dispatches: pass.dispatches,
       bytes: passes.reduce((sum, { bytes }) => sum + bytes, 0),
+      get stale() {
+        return changed() !== undefined;
+      },
       denoiser: (labels) => {
         if (labels.length !== batch) throw new ArgumentError('labels', Array.from(labels), `${batch} of them, as the model was compiled for`);
         const own = Int32Array.from(labels);
@@ -78,8 +91,8 @@ export async function compile(model: DiT | SiT, { batch, cfg, dtype, signal, onP
         if (wrong !== undefined) throw new ArgumentError('labels', wrong, `integers from 0 to ${numClasses}`);
         const values = guided ? Int32Array.from([...own, ...own.map(() => nullClass)]) : own;
         const check = (): void => {
-          const changed = weights.find(({ variable, id }) => variable.isDisposed || variable.dataId !== id);
-          if (changed !== undefined) throw new BackendError(`${changed.name} has changed since the model was compiled; compile it again`);
+          const name = changed();
+          if (name !== undefined) throw new BackendError(`${name} has changed since the model was compiled; compile it again`);
         };
         const denoiser: Denoiser = (x, t) => {
           check();

@@ -1,4 +1,4 @@
-import { ArgumentError, type LongTaskOptions, concatenate } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions, type OnProgress, concatenate } from '@tinyfusion/core';
 import { type ImageDataset, paddedImages } from '@tinyfusion/data';
 import { type Evaluation, type ExtractedFeatures, type FeatureNetwork, evaluate, extractFeatures } from '@tinyfusion/eval';
 import type { AutoencoderKL } from '@tinyfusion/models';
@@ -13,7 +13,7 @@ import { type SampleOptions, sampleImages } from './sample.js';
 const PASS = 250;
 
 /** Features of the first `count` images of a data set, at their own size. Ranks of a collective extract a share each, and all get the whole. */
-export async function referenceFeatures(network: FeatureNetwork, data: ImageDataset, count: number, { collective = singleCollective(), ...options }: LongTaskOptions & Shared = {}): Promise<ExtractedFeatures> {
+export async function referenceFeatures(network: FeatureNetwork, data: ImageDataset, count: number, { collective = singleCollective(), signal, onProgress }: LongTaskOptions & Shared = {}): Promise<ExtractedFeatures> {
   const total = Math.min(count, data.labels.length);
   refuseIdle(collective, Math.ceil(total / PASS), 'real images');
   function* batches(): Generator<tf.Tensor4D> {
@@ -22,7 +22,9 @@ export async function referenceFeatures(network: FeatureNetwork, data: ImageData
       yield tf.tensor4d(paddedImages(data, indices, network.inputSize), [indices.length, network.inputSize, network.inputSize, data.channels]);
     }
   }
-  return gathered(collective, await extractFeatures(network, batches(), { ...options, total }), network, PASS);
+  // ranks go at the same pace
+  const ofAll: OnProgress | undefined = onProgress && ((event) => onProgress({ ...event, step: Math.min(total, event.step * collective.size) }));
+  return gathered(collective, await extractFeatures(network, batches(), { signal, onProgress: ofAll, total }), network, PASS);
 }
 
 /** @throws ArgumentError where there are more ranks than batches */

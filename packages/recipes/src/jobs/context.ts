@@ -1,4 +1,4 @@
-import { CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
+import { CheckpointError, type LongTaskOptions, type OnProgress } from '@tinyfusion/core';
 import { firstImages } from '@tinyfusion/data';
 import { classifierFeatures, type FeatureNetwork, loadConvClassifier } from '@tinyfusion/eval';
 import { loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher, type TeacherFamily } from '@tinyfusion/fashion-mnist';
@@ -24,6 +24,9 @@ export const leads = ({ collective }: Shared): boolean => (collective?.rank ?? 0
 
 /** The signal that ends parts of a job: none where ranks share it, who have to stop at the same place. */
 export const alone = ({ collective, signal }: JobContext): AbortSignal | undefined => ((collective?.size ?? 1) === 1 ? signal : undefined);
+
+/** Reports but for those of one task, which somebody else reports for all ranks. */
+export const without = (task: string, onProgress: OnProgress | undefined): OnProgress | undefined => onProgress && ((event) => event.task !== task && onProgress(event));
 
 /** A model with what its file says of it. */
 export interface Loaded {

@@ -34,6 +34,8 @@ export interface EvaluateJob {
   batch?: number;
   steps?: number;
   cfg?: number;
+  /** Whether a step is recorded on WebGPU, see `SampleOptions`. Default `true`. */
+  compile?: boolean;
   seed: number;
   json?: string;
 }
@@ -80,12 +82,12 @@ async function drawnSamples(job: EvaluateJob, context: JobContext): Promise<Imag
 }
 
 /** Measures a model against the embedded test images. */
-export async function evaluateJob({ model: path, samples = 2000, steps = 20, cfg = 1.5, seed, json }: EvaluateJob, context: JobContext): Promise<void> {
+export async function evaluateJob({ model: path, samples = 2000, batch, steps = 20, cfg = 1.5, compile, seed, json }: EvaluateJob, context: JobContext): Promise<void> {
   if (json !== undefined) await checkWritable(json);
   const { model, name } = await loadModel(path);
   const [vae, network] = [await loadAutoencoderKL(await loadAutoencoder()), await embeddedNetwork()];
   const real = await referenceFeatures(network, await loadFashionMnist('test'), 10_000, context);
-  const numbers = await evaluateModel(model, vae, network, real, { count: samples, steps, guidance: cfg, seed, ...context });
+  const numbers = await evaluateModel(model, vae, network, real, { count: samples, steps, guidance: cfg, seed, compile, ...(batch === undefined ? {} : { batchSize: batch }), ...context });
   if (!leads(context)) return;
   const { warnings, ...shown } = numbers;
   console.log(JSON.stringify({ model: name, ...shown }, null, 2));

@@ -5,8 +5,9 @@ import { weightsOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Shared, breathe } from '../loop.js';
 import { type BatchShare, batchesInOrder } from '../shared-batches.js';
-import { type SampleReferenceOptions, type Solver, sampleReference } from '../sample-reference.js';
+import { type SampleReferenceOptions, type Solver, referenceDenoisers, sampleReference, sampleReferenceWith } from '../sample-reference.js';
 import { findStepSchedule, toldCalibration } from '../step-caching.js';
+import { without } from './context.js';
 import { rebuilt } from './rebuilt.js';
 import { openWeights } from './weights-file.js';
 
@@ -31,6 +32,8 @@ export interface DrawOptions extends LongTaskOptions, Shared, Pick<SampleReferen
   cfg?: number;
   /** Images at once. */
   batch: number;
+  /** Whether a step is recorded on WebGPU. Default `true`. */
+  compile?: boolean;
   /** The largest relative error that leaving out blocks may bring; what was found is printed. Default: no block is left out. */
   stepCache?: number;
 }
@@ -64,44 +67,53 @@ export async function openReferenceModel({ model: name, ckpt, weights, vae: vaeF
   const { inChannels, numClasses, inputSize } = model.config;
   if (vae.config.latentChannels !== inChannels) throw new ArgumentError('--vae', file, `an autoencoder of ${inChannels} latent channels; this one has ${vae.config.latentChannels}`);
 
-  async function* draw(labels: readonly number[], { collective = singleCollective(), signal, ...options }: DrawOptions): AsyncGenerator<tf.Tensor4D, void, void> {
-    if (collective.size === 1) return yield* drawShare(labels, { ...options, signal }, collective);
-    const { batch } = options;
+  async function* draw(labels: readonly number[], { collective = singleCollective(), ...options }: DrawOptions): AsyncGenerator<tf.Tensor4D, void, void> {
+    if (collective.size === 1) return yield* drawShare(labels, options, collective);
+    const { batch, signal, onProgress } = options;
     const side = inputSize * vae.downsampling;
     // a batch's images travel together
     async function* whole(): AsyncGenerator<tf.Tensor4D, void, void> {
       let [images, at]: [tf.Tensor4D[], number] = [[], collective.rank * batch];
-      for await (const image of drawShare(labels, options, collective)) {
-        images.push(image);
-        if (images.length < Math.min(batch, labels.length - at)) continue;
-        yield tf.concat(images, 0) as tf.Tensor4D;
+      try {
+        for await (const image of drawShare(labels, { ...options, onProgress: without('decode', onProgress) }, collective)) {
+          images.push(image);
+          if (images.length < Math.min(batch, labels.length - at)) continue;
+          yield tf.concat(images, 0) as tf.Tensor4D;
+          tf.dispose(images);
+          [images, at] = [[], at + collective.size * batch];
+        }
+      } finally {
         tf.dispose(images);
-        [images, at] = [[], at + collective.size * batch];
       }
     }
-    yield* batchesInOrder(collective, whole(), { count: Math.ceil(labels.length / batch), shape: [side, side, 3], task: 'sample', signal });
+    yield* batchesInOrder(collective, whole(), { count: Math.ceil(labels.length / batch), total: labels.length, shape: [side, side, 3], task: 'decode', signal, onProgress });
   }
 
-  async function* drawShare(labels: readonly number[], { rng: stream = 'torch-cuda', seed, steps, solver, cfg, batch, stepCache, onStep, signal, onProgress }: Omit<DrawOptions, 'collective'>, share: BatchShare): AsyncGenerator<tf.Tensor4D, void, void> {
+  async function* drawShare(labels: readonly number[], { rng: stream = 'torch-cuda', seed, steps, solver, cfg, batch, compile, stepCache, onStep, signal, onProgress }: Omit<DrawOptions, 'collective'>, share: BatchShare): AsyncGenerator<tf.Tensor4D, void, void> {
     const rng = streams[stream](share.size * seed + share.rank);
-    const options = { ...(solver === undefined ? {} : { solver }), ...(steps === undefined ? {} : { steps }), ...(cfg === undefined ? {} : { guidance: cfg }), ...(onStep === undefined ? {} : { onStep }), signal, onProgress };
+    const options = { ...(solver === undefined ? {} : { solver }), ...(steps === undefined ? {} : { steps }), ...(cfg === undefined ? {} : { guidance: cfg }), ...(onStep === undefined ? {} : { onStep }), compile, signal, onProgress };
     const { onStep: _, ...quiet } = options;
     const found = stepCache === undefined ? undefined : await findStepSchedule((caching) => sampleReference(model, labels.slice(0, 1), { ...quiet, ...caching, onProgress: undefined, rng: streams[stream](seed) }), { error: stepCache, signal, onProgress });
     if (found !== undefined && share.rank === 0) console.log(toldCalibration(found, stepCache!));
-    const caching = found?.chosen === undefined ? {} : { schedule: found.chosen.schedule };
-    for (let at = share.rank * batch; at < labels.length; at += share.size * batch) {
-      const latents = await sampleReference(model, labels.slice(at, at + batch), { ...options, ...caching, rng });
-      try {
-        for (let i = 0; i < latents.shape[0]; i++) {
-          throwIfCancelled(signal, 'decode');
-          // one at a time: the autoencoder needs more memory than the transformer
-          yield tf.tidy(() => vae.fromLatents(tf.slice(latents, [i, 0, 0, 0], [1, -1, -1, -1])));
-          onProgress?.({ task: 'decode', step: at + i + 1, total: labels.length, unit: 'image' });
-          await breathe();
+    const all = { ...options, ...(found?.chosen === undefined ? {} : { schedule: found.chosen.schedule }), rng };
+    const denoisers = referenceDenoisers(model, all);
+    try {
+      for (let at = share.rank * batch; at < labels.length; at += share.size * batch) {
+        const latents = await sampleReferenceWith(denoisers, model, labels.slice(at, at + batch), all);
+        try {
+          for (let i = 0; i < latents.shape[0]; i++) {
+            throwIfCancelled(signal, 'decode');
+            // one at a time: the autoencoder needs more memory than the transformer
+            yield tf.tidy(() => vae.fromLatents(tf.slice(latents, [i, 0, 0, 0], [1, -1, -1, -1])));
+            onProgress?.({ task: 'decode', step: at + i + 1, total: labels.length, unit: 'image' });
+            await breathe();
+          }
+        } finally {
+          latents.dispose();
         }
-      } finally {
-        latents.dispose();
       }
+    } finally {
+      denoisers?.dispose();
     }
   }
 

@@ -12,7 +12,7 @@ import type { Solver } from '../sample-reference.js';
 import { sampleImages } from '../sample.js';
 import { batchesInOrder } from '../shared-batches.js';
 import { findStepSchedule, toldCalibration } from '../step-caching.js';
-import { type JobContext, alone, leads, loadModel, write } from './context.js';
+import { type JobContext, leads, loadModel, without, write } from './context.js';
 import { openReferenceModel } from './reference-model.js';
 import { openWeights } from './weights-file.js';
 
@@ -41,6 +41,8 @@ export interface SampleJob {
   cfg?: number;
   /** The largest relative error that leaving out blocks on some steps may bring. Default: none is left out. */
   stepCache?: number;
+  /** Whether a step is recorded on WebGPU, see `SampleOptions`. Default `true`. */
+  compile?: boolean;
   seed: number;
   /** A `.png` for one picture, an `.npz` for evaluation, else a folder of PNGs. */
   out: string;
@@ -63,15 +65,15 @@ export async function sampleJob(job: SampleJob, context: JobContext): Promise<vo
   const { collective = singleCollective() } = context;
   // every rank has something to draw
   const batchSize = job.batch ?? Math.min(32, Math.ceil(labels.length / collective.size));
-  const options = { steps: job.steps ?? 20, solver: job.solver ?? 'dpm', guidance: job.cfg ?? 2.5, seed: job.seed, batchSize, ...context, signal: alone(context) } as const;
+  const options = { steps: job.steps ?? 20, solver: job.solver ?? 'dpm', guidance: job.cfg ?? 2.5, seed: job.seed, batchSize, compile: job.compile, ...context } as const;
   const found = job.stepCache === undefined ? undefined : await findStepSchedule((caching) => firstOf(sampleImages(model, vae, labels.slice(0, 1), { ...options, ...caching, onProgress: undefined })), { error: job.stepCache, ...context });
   if (found !== undefined && leads(context)) console.log(toldCalibration(found, job.stepCache!));
   const sink = leads(context) ? sinkFor(job.out, { columns: Math.min(10, labels.length) }) : undefined;
   const side = model.config.inputSize * vae.downsampling;
   try {
     let at = 0;
-    const drawn = sampleImages(model, vae, labels, { ...options, share: collective, ...(found?.chosen === undefined ? {} : { schedule: found.chosen.schedule }) });
-    for await (const images of collective.size === 1 ? drawn : batchesInOrder(collective, drawn, { count: Math.ceil(labels.length / batchSize), shape: [side, side, vae.config.inChannels], task: 'sample', signal: context.signal })) {
+    const drawn = sampleImages(model, vae, labels, { ...options, onProgress: collective.size === 1 ? context.onProgress : without('sample', context.onProgress), share: collective, ...(found?.chosen === undefined ? {} : { schedule: found.chosen.schedule }) });
+    for await (const images of collective.size === 1 ? drawn : batchesInOrder(collective, drawn, { count: Math.ceil(labels.length / batchSize), total: labels.length, shape: [side, side, vae.config.inChannels], task: 'sample', ...context })) {
       const shown = cropCentre(images, 28);
       await sink?.add(shown, labels.slice(at, (at += images.shape[0])));
       tf.dispose([images, shown]);
