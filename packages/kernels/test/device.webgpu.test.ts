@@ -8,7 +8,7 @@ const deviceOf = (): GPUDevice => (tf.backend() as unknown as { device: GPUDevic
 it('has every feature and limit of the adapter that kernels can use', async () => {
   await useBackend({ prefer: 'webgpu' });
   const adapter = (await navigator.gpu.requestAdapter())!;
-  for (const feature of ['shader-f16', 'subgroups', 'timestamp-query']) expect(deviceOf().features.has(feature), feature).toBe(adapter.features.has(feature));
+  for (const feature of ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix', 'timestamp-query'] as GPUFeatureName[]) expect(deviceOf().features.has(feature), feature).toBe(adapter.features.has(feature));
   for (const limit of ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffersPerShaderStage', 'maxComputeWorkgroupStorageSize', 'maxComputeInvocationsPerWorkgroup'] as const) expect(deviceOf().limits[limit], limit).toBe(adapter.limits[limit]);
 });
 

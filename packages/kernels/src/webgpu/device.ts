@@ -3,7 +3,7 @@ import { Gpu } from './gpu.js';
 import { installWebgpuKernels } from './register.js';
 
 /** Asked for where the adapter has them. */
-const FEATURES = ['shader-f16', 'subgroups', 'timestamp-query', 'bgra8unorm-storage'] as const;
+const FEATURES = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix', 'timestamp-query', 'bgra8unorm-storage'] as const;
 
 /** Asked for as high as the adapter goes. */
 const LIMITS = [
@@ -28,7 +28,7 @@ export async function startWebgpu(acceptSoftware: boolean): Promise<string | und
   const { registry } = tf.engine() as unknown as { registry: Record<string, object | undefined> };
   const running = registry['webgpu'];
   if (running === undefined || Gpu.of(running).watch.failed) {
-    const requiredFeatures = FEATURES.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[];
+    const requiredFeatures = FEATURES.filter((feature) => adapter.features.has(feature as GPUFeatureName)) as GPUFeatureName[];
     const requiredLimits = Object.fromEntries(LIMITS.map((limit) => [limit, adapter.limits[limit]]));
     const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
     if (tf.engine().findBackendFactory('webgpu') !== null) tf.removeBackend('webgpu');

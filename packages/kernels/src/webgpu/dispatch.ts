@@ -19,6 +19,10 @@ export interface Dispatch {
   /** Threads of a workgroup. */
   workgroup: number;
   groups: readonly [number, number, number];
+  /** WGSL that comes before all declarations: extensions to enable. */
+  directives?: string | undefined;
+  /** Whether `main` sees `subgroup`, `lane` and `lanes` too: which subgroup of the workgroup it is, which thread of it, and how many it has. Enabled by the directives. */
+  subgroups?: boolean | undefined;
   /** WGSL; `main` sees `group`, `groups` and `thread`. Called where the shader is not compiled yet. */
   code(): { declarations?: string; main: string };
 }
@@ -140,17 +144,18 @@ export class Pipelines {
     return made;
   }
 
-  #describe({ name, bindings, numbers, reals = {}, workgroup, code }: Dispatch): { layout: GPUBindGroupLayout; descriptor: GPUComputePipelineDescriptor } {
+  #describe({ name, bindings, numbers, reals = {}, workgroup, directives = '', subgroups = false, code }: Dispatch): { layout: GPUBindGroupLayout; descriptor: GPUComputePipelineDescriptor } {
     const { device } = this.#gpu;
     const { declarations = '', main } = code();
     const uniform = (letter: string, type: string, names: readonly string[], at: number): string => (names.length === 0 ? '' : `struct ${letter.toUpperCase()}Numbers { ${names.map((n) => `${n} : ${type}`).join(', ')} }\n@group(0) @binding(${at}) var<uniform> ${letter} : ${letter.toUpperCase()}Numbers;`);
     const count = bindings.list.length;
-    const source = `${uniform('u', 'u32', Object.keys(numbers), count)}
+    const source = `${directives}
+${uniform('u', 'u32', Object.keys(numbers), count)}
 ${uniform('f', 'f32', Object.keys(reals), count + 1)}
 ${bindings.declarations()}
 ${declarations}
 @compute @workgroup_size(${workgroup})
-fn main(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups : vec3u, @builtin(local_invocation_index) thread : u32) {
+fn main(@builtin(workgroup_id) group : vec3u, @builtin(num_workgroups) groups : vec3u, @builtin(local_invocation_index) thread : u32${subgroups ? ', @builtin(subgroup_id) subgroup : u32, @builtin(subgroup_invocation_id) lane : u32, @builtin(subgroup_size) lanes : u32' : ''}) {
 ${main}
 }`;
     const entries: GPUBindGroupLayoutEntry[] = bindings.list.map(({ write }, binding) => ({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type: write ? 'storage' : 'read-only-storage' } }));

@@ -5,6 +5,7 @@ import { Pipelines } from './dispatch.js';
 import type { DataId, Internals, TensorData } from './internals.js';
 import { Bindings } from './bindings.js';
 import type { Pending } from './pending.js';
+import { ProductForms } from './product-forms.js';
 import type { Tape } from './tape.js';
 import { DeviceWatch } from './watch.js';
 
@@ -28,6 +29,7 @@ export class Gpu {
   readonly device: GPUDevice;
   readonly watch: DeviceWatch;
   readonly pipelines: Pipelines;
+  readonly products = new ProductForms();
   /** Results that wait to be computed, by their data. */
   readonly pending = new Map<DataId, Pending>();
   /** Gradients of one product that could be computed together, by the data of the gradient that they come from. */

@@ -11,6 +11,8 @@ import type { Gpu } from './gpu.js';
 export interface Operand {
   /** Whether the inner axis is the one that is summed over. */
   readonly summedInside: boolean;
+  /** Whether its values are float16, so that it may be multiplied as such. */
+  readonly half?: boolean;
   /** Tensors to be held. */
   readonly tensors: readonly tf.TensorInfo[];
   /**
@@ -67,6 +69,7 @@ export type PackedBits = 4 | 8 | 16;
 export function packedMatrix(words: tf.TensorInfo, scale: tf.TensorInfo | undefined, { bits, outer, inner }: { bits: PackedBits; outer: number; inner: number }): Operand {
   return {
     summedInside: true,
+    half: bits === 16,
     tensors: scale === undefined ? [words] : [words, scale],
     bind: (gpu, bindings, prefix) => {
       const name = bindings.read(gpu.integers(words), { type: 'u32' });

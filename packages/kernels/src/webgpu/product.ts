@@ -1,11 +1,11 @@
 import type * as tf from '@tensorflow/tfjs-core';
-import { Bindings } from './bindings.js';
-import { type Gpu, spread } from './gpu.js';
+import type { Gpu } from './gpu.js';
 import type { DataId } from './internals.js';
 import { columnSums } from './column-sums.js';
 import type { Operand } from './operands.js';
 import { Pending } from './pending.js';
-import { type Job, type Step, THIN_COLUMNS, bindJob, thinMemory, thinRows, tileMemory } from './product-code.js';
+import type { Job, Step } from './product-code.js';
+import { runJobs } from './run-jobs.js';
 
 /** What a {@link Product} multiplies. */
 export interface ProductOptions {
@@ -22,9 +22,6 @@ export interface ProductOptions {
   /** Whether A is that gradient with its rows summed over, so that sums of its columns come along. */
   withColumnSums?: boolean;
 }
-
-/** Most rows for the form that reads the weight once. */
-const THIN_ROWS = 16;
 
 /** A matrix product that waits for what is done to its result. */
 export class Product extends Pending {
@@ -215,31 +212,4 @@ function runTogether(gpu: Gpu, id: DataId | undefined, work: readonly Pending[])
   runJobs(gpu, jobs.map(({ job }) => job));
   for (const { product } of jobs) product.done();
   if (carried) sums.done();
-}
-
-/** One dispatch for all jobs. */
-function runJobs(gpu: Gpu, jobs: readonly Job[]): void {
-  const bindings = new Bindings();
-  const bound = jobs.map((job, i) => bindJob(gpu, job, bindings, `j${i}`));
-  const [only] = jobs;
-  const thin = jobs.length === 1 && only!.m <= THIN_ROWS && only!.batch === 1 && only!.a.summedInside && only!.b.summedInside && only!.rowSums === undefined;
-  const ends: number[] = [];
-  for (const { tiles } of bound) ends.push((ends.at(-1) ?? 0) + tiles);
-  const total = thin ? Math.ceil(only!.n / THIN_COLUMNS) : ends.at(-1)!;
-  const numbers = Object.assign({}, ...bound.map((b) => b.numbers), Object.fromEntries(ends.map((end, i) => [`end${i}`, end])), { total }) as Record<string, number>;
-  const [x, y] = spread(total);
-  gpu.pipelines.run({
-    name: jobs.length > 1 ? 'products' : 'product',
-    variant: `${thin ? `thin${thinRows(only!.m)}` : 'tiled'}|${bound.map((b) => b.variant).join('|')}`,
-    bindings,
-    numbers,
-    workgroup: 256,
-    groups: [x, y, only!.batch],
-    code: () => ({
-      declarations: [thin ? thinMemory : tileMemory, ...bound.map((b) => (thin ? b.thin() : b.tiled()))].join('\n'),
-      main: `let tile = group.x + group.y * groups.x;
-  if (tile >= u.total) { return; }
-  ${bound.map((_, i) => `${i === bound.length - 1 ? '' : `if (tile < u.end${i}) `}{ job_j${i}(tile${i === 0 ? '' : ` - u.end${i - 1}`}, group.z, thread); }`).join(' else ')}`,
-    }),
-  });
 }
