@@ -149,9 +149,10 @@ export function program(): Command {
     .option('--cfg <x>', 'strength of classifier-free guidance (default: 2.5; with --ckpt 4)', number)
     .option('--step-cache <error>', 'leave out blocks on steps that hardly need them, up to this relative error, which is measured on one sample first, e.g. 0.05', number)
     .option('--no-compile', 'on WebGPU, run the model anew at each step instead of recording a step once')
+    .option('--workers <n>', 'threads that share the images, each with the model; the images are those of one (with --ckpt: of streams of their own)', count, 1)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--out <path>', 'a .png for one picture, an .npz for evaluation, or a folder of PNGs', 'samples.png')
-    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).sampleJob(options, context), { shared: true }));
+    .action((options) => runJob(options, { name: 'sample', args: [options] }));
 
   job(main, 'evaluate', 'FID, sFID, IS, precision and recall: of samples against a reference, or of a model')
     .argument('[reference]', 'reference batch .npz as ADM’s, saved statistics (.npz, .pt), or a folder of images')
@@ -168,18 +169,14 @@ export function program(): Command {
     .addOption(new Option('--rng <stream>', 'with --ckpt: random stream of the seed (default: torch-cuda)').choices(['philox', 'torch-cuda', 'torch-cpu']))
     .addOption(new Option('--solver <name>', 'with --ckpt: solver (default: the reference’s)').choices(['dpm', 'ddim', 'ddpm', 'ode', 'sde', 'mar']))
     .option('--samples <n>', 'samples (default: 2000; with --ckpt 50,000)', count)
-    .option('--batch <n>', 'images a pass (default: 32)', count)
+    .option('--batch <n>', 'images a pass (default: 32; of the embedded data 64)', count)
     .option('--steps <n>', 'sampling steps (default: 20; a MAR: iterations, one a token at most; with --ckpt the reference’s)', count)
     .option('--cfg <x>', 'strength of classifier-free guidance (default: 1.5)', number)
     .option('--no-compile', 'on WebGPU, run the model anew at each step instead of recording a step once')
+    .option('--workers <n>', 'threads that share the images, each with the networks; the numbers are those of one (with --ckpt: of streams of their own)', count, 1)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--json <file>', 'write the numbers there too')
-    .action((reference: string | undefined, samples: string | undefined, options) =>
-      runJob(options, async (context) => {
-        const jobs = await import('@tinyfusion/recipes/node');
-        return reference === undefined ? jobs.evaluateJob(options, context) : jobs.evaluateImagesJob(reference, samples, options, context);
-      }, { shared: true }),
-    );
+    .action((reference: string | undefined, samples: string | undefined, options) => runJob(options, { name: 'evaluate', args: [options, reference, samples] }));
 
   job(main, 'stats', 'statistics of a set of images, to measure samples against')
     .argument('<images...>', 'an .npz or a folder; several are taken together')
@@ -187,9 +184,10 @@ export function program(): Command {
     .option('--dinov2 <file>', 'weights of DINOv2 in its place')
     .addOption(new Option('--layout <name>', 'whose layout').choices(['adm', 'pytorch-fid', 'torch-fidelity']).default('adm'))
     .option('--batch <n>', 'images a pass', count, 32)
+    .option('--workers <n>', 'threads that share the images, each with the network; the statistics are those of one', count, 1)
     .option('--skip-broken', 'leave out images that cannot be decoded, and count them')
     .option('--out <file>', 'an .npz, or a .pt for torch-fidelity', 'stats.npz')
-    .action((images: string[], options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).statsJob(images, options, context), { shared: true }));
+    .action((images: string[], options) => runJob(options, { name: 'stats', args: [options, images] }));
 
   fileJob(main, 'fetch', 'published weights into the cache; without a name, which there are')
     .argument('[names...]', 'e.g. tinydit-d14, sd-vae-ft-ema; a URL, or hf://owner/repository/path')

@@ -3,17 +3,21 @@ import { defaultCollective, launchedByMpi } from '@tinyfusion/distributed';
 import type { BackendName } from '@tinyfusion/kernels';
 import type { Collective } from '@tinyfusion/train';
 import { progressDisplay } from './progress.js';
+import type { ReplicaData } from './replica.js';
+import { type ThreadJob, doThreadJob } from './thread-jobs.js';
 
 /** Options of every job. */
 export interface JobOptions {
   /** Absent for jobs that compute nothing. */
   backend?: BackendName | 'auto';
   debug?: boolean;
+  /** Threads that share the job. Default 1: this one alone. */
+  workers?: number;
 }
 
 /** What is particular to a job. */
 export interface JobKind {
-  /** Whether the processes of mpirun share it; the others are refused there. Default `false`. */
+  /** Whether the processes of mpirun share it; the others are refused there. Default: those that threads share are. */
   shared?: boolean;
 }
 
@@ -33,7 +37,7 @@ export interface JobContext extends LongTaskOptions {
  * Sets the exit code: 0, 1 for an error, 130 where it was cancelled. Under mpirun only rank 0 shows anything but errors,
  * and an error ends the job on all ranks.
  */
-export async function runJob({ backend, debug = false }: JobOptions, job: (context: JobContext) => Promise<void>, { shared = false }: JobKind = {}): Promise<void> {
+export async function runJob({ backend, debug = false, workers = 1 }: JobOptions, job: ((context: JobContext) => Promise<void>) | ThreadJob, { shared = typeof job === 'object' }: JobKind = {}): Promise<void> {
   const controller = new AbortController();
   let collective: Collective | undefined;
   const leads = (): boolean => (collective?.rank ?? 0) === 0;
@@ -50,8 +54,13 @@ export async function runJob({ backend, debug = false }: JobOptions, job: (conte
     const ranks = launchedByMpi()?.size ?? 1;
     if (ranks > 1 && !shared) throw new ArgumentError('the number of processes', ranks, 'one, as this job is not shared among several (train, distill, learn-masks, sample, evaluate and stats are); start it without mpirun');
     collective = ranks > 1 ? await defaultCollective() : undefined;
+    if (workers > 1 && typeof job === 'object') {
+      await inThreads(job, { workers, ranks, backend: backend ?? 'auto', command, signal: controller.signal, onProgress: display.onProgress });
+      return;
+    }
+    const act = typeof job === 'function' ? job : (context: JobContext) => doThreadJob(job, context);
     if (backend === undefined) {
-      await job({ signal: controller.signal, onProgress: display.onProgress, backend: 'none', command });
+      await act({ signal: controller.signal, onProgress: display.onProgress, backend: 'none', command });
       return;
     }
     // a job that computes nothing starts without
@@ -60,7 +69,7 @@ export async function runJob({ backend, debug = false }: JobOptions, job: (conte
     const gpu = backend === 'auto' || backend === 'webgpu' ? await installWebGPU() : undefined;
     const choice = await useBackend({ prefer: backend });
     if (leads()) console.error(`backend: ${choice.name} (${choice.why}${gpu?.installed === false && backend === 'webgpu' ? `; ${gpu.why}` : ''})`);
-    await job({ signal: controller.signal, onProgress: leads() ? display.onProgress : undefined, backend: choice.name, command, collective });
+    await act({ signal: controller.signal, onProgress: leads() ? display.onProgress : undefined, backend: choice.name, command, collective });
     await collective?.close();
   } catch (error) {
     display.close();
@@ -77,6 +86,17 @@ export async function runJob({ backend, debug = false }: JobOptions, job: (conte
     process.off('SIGINT', stop);
     process.off('SIGTERM', stop);
   }
+}
+
+/** How long a step of a model may take until a thread that does not stop is ended, ms. */
+const GRACE = 60_000;
+
+/** Has several threads do a job. A GPU would be kept busy by one of them, so they compute on processors. */
+async function inThreads(job: ThreadJob, { workers, ranks, backend, command, signal, onProgress }: { workers: number; ranks: number } & Omit<ReplicaData, 'job'> & LongTaskOptions): Promise<void> {
+  if (ranks > 1) throw new ArgumentError('--workers', workers, `1 under mpirun, whose ${ranks} processes share the job`);
+  if (backend === 'webgpu') throw new ArgumentError('--workers', workers, '1 with --backend webgpu, which one thread keeps busy');
+  const { runReplicas } = await import('@tinyfusion/distributed/workers');
+  await runReplicas<void, ReplicaData>(new URL('./replica.js', import.meta.url), { size: workers, workerData: { job, backend, command }, grace: GRACE, signal, onProgress });
 }
 
 /** One line about an error; the stack as well where it is asked for. */

@@ -9,7 +9,7 @@ export interface Replica<D = undefined> {
   readonly collective: Collective;
   /** `workerData` of the options, a copy. */
   readonly data: D;
-  /** Aborted when the caller's signal is. */
+  /** Aborted when the caller's signal is, or another rank has failed. */
   readonly signal: AbortSignal;
   /** Reports to the caller; rank 0's reports alone are passed on. */
   readonly onProgress: OnProgress;

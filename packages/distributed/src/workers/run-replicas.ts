@@ -8,12 +8,9 @@ export interface RunReplicasOptions<D> extends LongTaskOptions {
   size: number;
   /** Handed to every thread, as a structured clone. */
   workerData?: D;
-  /** How long threads may take to end by themselves when the signal is aborted, ms. Default 5000. */
+  /** How long threads may take to end by themselves when the signal is aborted or one of them has failed, ms. Default 5000. */
   grace?: number;
 }
-
-/** How long the failure that others fail by may take to arrive, ms. */
-const FIRST_FAILURE = 200;
 
 /**
  * Runs a module's `run` in worker threads that make up a collective: the same program on every rank, each with a backend
@@ -21,29 +18,34 @@ const FIRST_FAILURE = 200;
  *
  * @param module exports `run`, see {@link ReplicaModule}
  * @returns what each rank returned
- * @throws TinyFusionError `WORKER_FAILED` that names the rank that failed, after the others were ended; CancelledError
+ * @throws TinyFusionError `WORKER_FAILED` that names the rank that failed; CancelledError; both when all threads have ended by themselves, or were after `grace`
  */
 export async function runReplicas<R, D = undefined>(module: URL, { size, workerData, grace = 5000, signal, onProgress }: RunReplicasOptions<D>): Promise<R[]> {
   if (!Number.isInteger(size) || size < 1) throw new ArgumentError('runReplicas: size', size, 'a positive number of threads');
   throwIfCancelled(signal, 'run');
   const memory = threadMemory(size);
   const results = new Map<number, R>();
+  const over = new Set<number>();
   let workers: StartedWorker[] = [];
   let timer: NodeJS.Timeout | undefined;
   let abort = (): void => {};
   try {
     await new Promise<void>((resolve, reject) => {
-      const fail = (rank: number, error: TinyFusionError): void => {
-        if (signal?.aborted === true) return reject(new CancelledError('run'));
+      /** Why the run ends without a result. */
+      let reason: TinyFusionError | undefined;
+      const settle = (): void => {
+        if (results.size === size) resolve();
+        else if (over.size === size) reject(reason!);
+      };
+      /** The others stop, and put their things in order, before they are ended. */
+      const end = (why: TinyFusionError): void => {
         // a rank that fails because another one did has nothing of its own to say
-        if (error.code === 'RANK_FAILED') timer ??= setTimeout(() => reject(error), FIRST_FAILURE);
-        else reject(error);
-        failThread(memory, rank);
-      };
-      abort = () => {
+        if (reason === undefined || (reason.code === 'RANK_FAILED' && why.code !== 'RANK_FAILED')) reason = why;
         for (const worker of workers) worker.send({ abort: true });
-        timer = setTimeout(() => reject(new CancelledError('run')), grace);
+        timer ??= setTimeout(() => reject(reason!), grace);
+        settle();
       };
+      abort = () => end(new CancelledError('run'));
       workers = Array.from({ length: size }, (_, rank) =>
         startWorker(
           `rank ${rank} of ${size}`,
@@ -53,10 +55,15 @@ export async function runReplicas<R, D = undefined>(module: URL, { size, workerD
               if ('progress' in message) onProgress?.(message.progress);
               else if ('result' in message) {
                 results.set(rank, message.result as R);
-                if (results.size === size) resolve();
+                over.add(rank);
+                settle();
               }
             },
-            onFailure: (error) => fail(rank, error),
+            onFailure: (error) => {
+              over.add(rank);
+              failThread(memory, rank);
+              end(error);
+            },
           },
         ),
       );

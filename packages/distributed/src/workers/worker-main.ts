@@ -7,14 +7,21 @@ import type { FromWorker, MappingModule, ReplicaModule, ToWorker, WorkerStart } 
 const { module, data, replica, seed } = workerData as WorkerStart;
 const port = parentPort!;
 const send = (message: FromWorker): void => port.postMessage(message);
-const fail = (error: unknown): void => send({ error: error instanceof Error ? { message: error.message, stack: error.stack, code: (error as { code?: string }).code } : { message: String(error), stack: undefined, code: undefined } });
+const fail = async (error: unknown): Promise<void> => {
+  await printed();
+  send({ error: error instanceof Error ? { message: error.message, stack: error.stack, code: (error as { code?: string }).code } : { message: String(error), stack: undefined, code: undefined } });
+};
 const stop = new AbortController();
+
+/** Settles when the main thread has what was printed here: what is still on its way is lost when a thread is ended. */
+const printed = async (): Promise<void> => void (await Promise.all([process.stdout, process.stderr].map((stream) => new Promise((resolve) => stream.write('', resolve)))));
 
 async function runReplica({ rank, memory }: NonNullable<WorkerStart['replica']>): Promise<void> {
   port.on('message', () => stop.abort()); // nothing else is sent
   const { run } = (await import(module)) as ReplicaModule<unknown, unknown>;
   const collective = threadCollective(memory, rank);
   const result = await run({ rank, size: collective.size, collective, data, signal: stop.signal, onProgress: (progress) => rank === 0 && send({ progress }) });
+  await printed();
   send({ result, index: rank });
 }
 
