@@ -1,7 +1,7 @@
 export { gelu, geluExact, silu } from './activation.js';
 export { adamWStep, type AdamWAttributes, type AdamWInputs, type AdamWOutputs } from './adamw-step.js';
 export { attention, selfAttention, type AttentionOptions, type SelfAttentionOptions } from './attention.js';
-export { useBackend, type BackendChoice, type BackendName, type UseBackendOptions } from './backend.js';
+export { useBackend, type BackendChoice, type BackendName, type ProductWay, type UseBackendOptions } from './backend.js';
 export { conv2d, type Conv2dKernelOptions } from './conv2d.js';
 export { embedding } from './embedding.js';
 export { gatedAdd } from './gated-add.js';

@@ -24,8 +24,9 @@ export async function installWebGPU(): Promise<WebGPUInstallation> {
   if (process.platform === 'linux') process.env['XDG_RUNTIME_DIR'] ??= tmpdir();
   try {
     const { create, globals } = await import('webgpu');
+    // shows subgroup matrices, which are experimental
     Object.assign(globalThis, globals);
-    Object.defineProperty(globalThis, 'navigator', { value: { gpu: create([]), userAgent: 'node' }, configurable: true });
+    Object.defineProperty(globalThis, 'navigator', { value: { gpu: create(['enable-dawn-features=allow_unsafe_apis']), userAgent: 'node' }, configurable: true });
     return { installed: true, why: 'Dawn, from the webgpu package' };
   } catch (error) {
     return { installed: false, why: `the webgpu package does not load (${error instanceof Error ? error.message.split('\n')[0] : String(error)}); npm install webgpu` };

@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { useBackend } from '../src/index.js';
 import { Gpu } from '../src/webgpu/gpu.js';
-import { byMatrices, subgroupMatrixWgsl } from '../src/webgpu/matrix-product.js';
+import { byMatrices, type subgroupMatrixWgsl } from '../src/webgpu/matrix-product.js';
 import { matrix, packedMatrix } from '../src/webgpu/operands.js';
 import type { Job } from '../src/webgpu/product-code.js';
 import type { ProductForm } from '../src/webgpu/product-form.js';

@@ -12,6 +12,8 @@ export interface ProductForm {
   readonly directives?: string;
   /** Whether jobs are told `subgroup`, `lane` and `lanes`: which subgroup of the workgroup, which thread of it, and how many it has. */
   readonly subgroups?: boolean;
+  /** Whether it is for few rows, and for nothing else. */
+  readonly thin?: boolean;
   /** Whether operands become float16, which only weights that are held so allow. */
   readonly half?: boolean;
   /** WGSL that all jobs of a dispatch share. */

@@ -7,6 +7,14 @@ import { tiled } from './tiled-product.js';
 /** Products that are alike in what is fast for them. */
 export type ProductKind = 'few rows' | 'small' | 'large' | 'small, float16 weights' | 'large, float16 weights';
 
+/** How products of a kind are computed on a device. */
+export interface ProductChoice {
+  products: ProductKind;
+  form: ProductForm;
+  /** What came of each form that was tried: its time, or why it is not used. */
+  tried: Readonly<Record<string, string>>;
+}
+
 /** Tiles of 64 × 64 from which products are large: enough for every core of a GPU. */
 const LARGE = 128;
 
@@ -16,18 +24,14 @@ const tiled4 = tiled(4, 4);
 
 /** The forms that products of a device are computed in: the portable ones, until others have proved themselves. */
 export class ProductForms {
-  readonly #chosen = new Map<ProductKind, ProductForm>();
+  /** What was tried; `undefined` where nothing was. */
+  choices: ProductChoice[] | undefined;
 
   /** The form for all jobs of a dispatch. */
   of(jobs: readonly Job[]): ProductForm {
     const kind = kindOf(jobs);
-    const chosen = this.#chosen.get(kind);
-    return chosen !== undefined && jobs.every((job) => chosen.takes(job)) ? chosen : portableForm(kind);
-  }
-
-  /** From now on products of a kind are computed in a form, if it takes them. */
-  choose(kind: ProductKind, form: ProductForm): void {
-    this.#chosen.set(kind, form);
+    const form = this.choices?.find(({ products }) => products === kind)?.form;
+    return form !== undefined && jobs.every((job) => form.takes(job)) ? form : portableForm(kind);
   }
 }
 

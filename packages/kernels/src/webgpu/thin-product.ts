@@ -5,7 +5,7 @@ import { activations } from './wgsl.js';
 /** Rows that are computed for `m` of them. */
 const thinRows = (m: number): number => Math.ceil(m / 4) * 4;
 
-const common = { tile: [16, 16], threads: 256, takes: isThin, variant: ({ m }: Job): string => String(thinRows(m)) } as const;
+const common = { thin: true, tile: [16, 16], threads: 256, takes: isThin, variant: ({ m }: Job): string => String(thinRows(m)) } as const;
 
 /** Adds to all rows' sums `s<row>`, from `k` on in steps of `step`. */
 function sumUp({ prefix: p }: BoundJob, rows: readonly number[], step: string): string {
