@@ -35,7 +35,7 @@ export interface ChooseFormsOptions {
   trials?: readonly Trial[];
   /** Milliseconds that `run` takes. Default: measured on the device. */
   clock?(gpu: Gpu, run: () => void, form: ProductForm): Promise<number>;
-  /** Milliseconds after which no more forms are tried. Default 2000. */
+  /** Milliseconds after which nothing more is begun; kinds that are not reached stay with the portable form. Default 2000. */
   budget?: number;
 }
 
@@ -49,7 +49,7 @@ export async function chooseForms(gpu: Gpu, { forms = formsFor(gpu.device), tria
   const before = { ...counters };
   const end = performance.now() + budget;
   const choices: ProductChoice[] = [];
-  for (const trial of trials) choices.push(await chosen(gpu, trial, forms, clock, end));
+  for (const trial of trials) if (performance.now() <= end) choices.push(await chosen(gpu, trial, forms, clock, end));
   gpu.products.choices = choices;
   gpu.trim();
   Object.assign(counters, before);
