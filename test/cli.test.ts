@@ -1,5 +1,5 @@
 // The command line as a user meets it: the built program in a process of its own.
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -270,6 +270,55 @@ it('lists published weights, and takes those that were put into the cache by han
   writeFileSync(file('cache/taesd.safetensors'), readFileSync(file('teacher.safetensors')));
   expect((await run('fetch', 'taesd')).stdout).toMatch(/^taesd: .*taesd\.safetensors, \d/);
   expect((await run('fetch')).stdout).toMatch(/taesd\s+✓/);
+});
+
+describe('worker threads', () => {
+  const small = ['--count', '5', '--batch', '2', '--steps', '2'];
+
+  it('draw and measure what one draws and measures, and report the images of all', async () => {
+    const numbers: unknown[] = [];
+    for (const workers of ['1', '2']) {
+      for (const [name, ...model] of [['dit', '--model', 'teacher.safetensors', '--solver', 'ddpm'], ['mar', '--model', 'MAR']]) {
+        const drawn = await run('sample', ...model, ...small, '--workers', workers, '--out', `${name}-${workers}.npz`);
+        expect([drawn.code, drawn.stdout], drawn.stderr).toEqual([0, `wrote ${name}-${workers}.npz\n`]);
+        expect(drawn.stderr).toContain('sample: 5/5 image');
+      }
+      const measured = await run('evaluate', '--model', 'teacher.safetensors', '--samples', '150', '--steps', '1', '--workers', workers, '--json', `measured-${workers}.json`);
+      expect(measured.code, measured.stderr).toBe(0);
+      expect(measured.stderr).toContain('sample: 150/150 image');
+      const { imagesPerSecond, command, ...rest } = JSON.parse(readFileSync(file(`measured-${workers}.json`), 'utf8')) as Record<string, unknown>;
+      expect([imagesPerSecond, command]).toEqual([expect.any(Number), expect.stringContaining(`--workers ${workers}`)]);
+      numbers.push(rest);
+    }
+    expect(numbers[1]).toEqual(numbers[0]);
+    for (const name of ['dit', 'mar']) expect(readFileSync(file(`${name}-2.npz`))).toEqual(readFileSync(file(`${name}-1.npz`)));
+  }, 120_000);
+
+  it('end with one line where one fails or they cannot be had', async () => {
+    for (const [args, line] of [
+      [['sample', '--classes', '11', '--workers', '2'], /^error: rank [01] of 2 failed: labels is 11, expected integers from 0 to 9$/],
+      [['sample', '--backend', 'webgpu', '--workers', '2'], /^error: --workers is 2, expected 1 with --backend webgpu/],
+    ] as const) {
+      const { code, stderr } = await run(...args);
+      expect([code, complaint(stderr)]).toEqual([1, [expect.stringMatching(line)]]);
+    }
+    expect((await run('sample', '--classes', '11', '--workers', '2', '--debug')).stderr).toMatch(/\n\s+at /);
+  }, 60_000);
+
+  it('all stop at Ctrl-C, and leave no half of a file', async () => {
+    const cwd = file('stopped');
+    mkdirSync(cwd);
+    const child = spawn(process.execPath, [bin, 'sample', '--count', '4000', '--batch', '4', '--steps', '4', '--backend', 'wasm', '--workers', '2', '--out', 'many.npz'], { cwd, stdio: ['ignore', 'ignore', 'pipe'] });
+    let stderr = '';
+    child.stderr.on('data', (text: Buffer) => {
+      stderr += text.toString();
+      // images have been written
+      if (!stderr.includes('stopping') && /sample: \d+\/4000.*\n$/.test(stderr)) child.kill('SIGINT');
+    });
+    const code = await new Promise((resolve) => child.once('close', resolve));
+    expect([code, stderr]).toEqual([130, expect.stringContaining('stopped. What is finished is kept')]);
+    expect(readdirSync(cwd)).toEqual([]);
+  }, 60_000);
 });
 
 describe('evaluation from files', () => {

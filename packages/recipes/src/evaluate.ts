@@ -29,7 +29,7 @@ export async function referenceFeatures(network: FeatureNetwork, data: ImageData
 
 /** @throws ArgumentError where there are more ranks than batches */
 function refuseIdle({ size }: Collective, batches: number, what: string): void {
-  if (batches < size) throw new ArgumentError('the number of processes', size, `at most ${batches}, one for each batch of ${what}; or smaller batches`);
+  if (batches < size) throw new ArgumentError('the number of processes or threads', size, `at most ${batches}, one for each batch of ${what}; or smaller batches`);
 }
 
 /** The features of all ranks in the order of the images, of which every rank had every `size`-th batch. */

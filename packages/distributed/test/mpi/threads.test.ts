@@ -37,6 +37,18 @@ describe('replicas in worker threads', () => {
     expect(error!.code).toBe('CANCELLED');
     expect(seconds).toBeLessThan(10);
   });
+
+  it('lose nothing of what they print', async () => {
+    const { stdout } = await runProgram('threads', [JSON.stringify({ prints: 3000 })]);
+    expect(stdout.match(/^line \d+$/gm)).toHaveLength(3 * 3000);
+    expect(stdout).toContain('"results":[0,1,2]');
+  });
+
+  it.each([['is stopped', { waits: true, abortAfter: 300 }, 'CANCELLED'], ['one has failed', { fails: 1, how: 'throws' }, 'WORKER_FAILED']])('put their things in order before they are ended, where the run %s', async (_name, data, code) => {
+    const ran = await runProgram('threads', [JSON.stringify({ ...data, tidies: 0, grace: 30_000 })]);
+    expect(ran.stdout).toContain('in order');
+    expect(jsonLines<Outcome>(ran)[0]!.error!.code).toBe(code);
+  });
 });
 
 describe('items mapped over worker threads', () => {

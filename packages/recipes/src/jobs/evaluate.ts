@@ -87,7 +87,9 @@ export async function evaluateJob({ model: path, samples = 2000, batch, steps = 
   const { model, name } = await loadModel(path);
   const [vae, network] = [await loadAutoencoderKL(await loadAutoencoder()), await embeddedNetwork()];
   const real = await referenceFeatures(network, await loadFashionMnist('test'), 10_000, context);
-  const numbers = await evaluateModel(model, vae, network, real, { count: samples, steps, guidance: cfg, seed, compile, ...(batch === undefined ? {} : { batchSize: batch }), ...context });
+  // every rank has something to draw
+  const batchSize = batch ?? Math.min(64, Math.ceil(samples / (context.collective?.size ?? 1)));
+  const numbers = await evaluateModel(model, vae, network, real, { count: samples, steps, guidance: cfg, seed, compile, batchSize, ...context });
   if (!leads(context)) return;
   const { warnings, ...shown } = numbers;
   console.log(JSON.stringify({ model: name, ...shown }, null, 2));

@@ -5,8 +5,18 @@ export async function run({ rank, size, collective, data, signal, onProgress }) 
     if (data.how === 'rejects') void Promise.reject(new Error('out of luck'));
     if (data.how === 'exits') process.exit(3);
   }
+  if (data?.prints !== undefined) {
+    for (let i = 0; i < data.prints; i++) console.log(`line ${i}`);
+    return rank;
+  }
+  if (data?.tidies === rank) {
+    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    console.log('in order');
+    throw new Error('stopped');
+  }
   if (data?.waits === true) {
-    await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
     throw new Error('stopped');
   }
   if (data?.hangs === true) for (;;);

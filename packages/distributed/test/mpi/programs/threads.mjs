@@ -7,7 +7,7 @@ let reports = 0;
 if (workerData.abortAfter !== undefined) setTimeout(() => stop.abort(), workerData.abortAfter);
 const start = performance.now();
 try {
-  const results = await runReplicas(new URL('./replica-values.mjs', import.meta.url), { size: 3, workerData, signal: stop.signal, grace: 500, onProgress: () => (reports += 1) });
+  const results = await runReplicas(new URL('./replica-values.mjs', import.meta.url), { size: 3, workerData, signal: stop.signal, grace: workerData.grace ?? 500, onProgress: () => (reports += 1) });
   console.log(JSON.stringify({ results, reports }));
 } catch (error) {
   console.log(JSON.stringify({ error: { code: error.code, message: error.message, cause: error.cause?.message }, seconds: (performance.now() - start) / 1000 }));
