@@ -91,12 +91,23 @@ it('measures on the device itself, as it is asked to', async () => {
   expect(Object.keys(choice!.tried)).toEqual(rivals);
   for (const outcome of Object.values(choice!.tried)) expect(outcome).toMatch(/^[\d.e+-]+ ms$/);
   expect(rivals).toContain(choice!.form.name);
-  // twice the work takes longer than half of it
-  const work = (times: number) => () => {
-    for (let i = 0; i < times; i++) gpu.buffer(linear(tf.ones([4, 512]), tf.ones([512, 512])));
+  // more work takes longer
+  const work = (width: number) => {
+    const [x, weight] = [tf.ones<tf.Rank.R2>([4, width]), tf.ones<tf.Rank.R2>([width, width])];
+    const run = (): void => void gpu.buffer(linear(x, weight));
+    run();
+    return run;
   };
-  work(1)();
-  expect(await timeOf(gpu, work(8))).toBeGreaterThan(await timeOf(gpu, work(1)));
+  const [little, much] = [work(64), work(1024)];
+  const { backend } = gpu;
+  const { supportTimestampQuery } = backend;
+  for (const byTheDevice of new Set([supportTimestampQuery, false])) {
+    backend.supportTimestampQuery = byTheDevice;
+    const less = await timeOf(gpu, little);
+    expect(less).toBeGreaterThan(0);
+    expect(await timeOf(gpu, much)).toBeGreaterThan(less);
+  }
+  backend.supportTimestampQuery = supportTimestampQuery;
 });
 
 it('does not measure on software adapters unasked', async () => {

@@ -3,7 +3,7 @@ import type { Gpu } from './gpu.js';
 /** Milliseconds of a pass that are enough to be measured, and runs of it that tfjs would not submit before it ends. */
 const [ENOUGH, MOST] = [3, 16];
 
-/** Milliseconds on the device of what `run` records: by the device's own clock where it shows that, else from submit to end. */
+/** Milliseconds on the device of what `run` records, one dispatch: by the device's own clock where it shows that, else from submit to end. */
 export async function timeOf(gpu: Gpu, run: () => void): Promise<number> {
   const once = await pass(gpu, run, 1);
   const count = Math.min(MOST, Math.floor(ENOUGH / once));
