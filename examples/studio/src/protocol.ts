@@ -85,6 +85,16 @@ export interface Preview {
   readonly seconds: number;
 }
 
+/** How many of the programs that a model needs the GPU has. */
+export interface Preparing {
+  readonly who: Who;
+  readonly prepared: number;
+  readonly of: number;
+}
+
+/** What a drawing shows on its way. */
+export type DrawEvent = Preparing | Preview;
+
 /** What the blocks are worth. */
 export interface BlockCosts {
   /** Milliseconds of each, for a batch of 16. */

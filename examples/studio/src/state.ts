@@ -2,7 +2,7 @@ import type { ProgressEvent } from '@tinyfusion/core';
 import type { BackendChoice } from '@tinyfusion/kernels';
 import type { PruneRecord } from '@tinyfusion/pruning';
 import type { Decision } from '@tinyfusion/sampler';
-import type { Activations, BlockCosts, Choice, DrawSettings, Kept, LearnSettings, Measured, Memory, ModelInfo, Preview, RecoverSettings, StudentInfo, Who } from './protocol';
+import type { Activations, BlockCosts, Choice, DrawSettings, Kept, LearnSettings, Measured, Memory, ModelInfo, Preparing, Preview, RecoverSettings, StudentInfo, Who } from './protocol';
 
 /** Work of some length, one at a time. */
 export interface Job {
@@ -53,6 +53,7 @@ export interface State {
   readonly draw: DrawSettings;
   readonly drawing: boolean;
   readonly pictures: Partial<Readonly<Record<Who, Preview>>>;
+  readonly preparing: Partial<Readonly<Record<Who, Preparing>>>;
   /** What the student's pictures are of: said above them. */
   readonly shown: { readonly labels: readonly number[]; readonly student: string };
   readonly tab: TabName;
@@ -92,6 +93,7 @@ export let state: State = {
   draw: { labels: range(10), steps: 12, guidance: 2.5, solver: 'dpm', seed: 1 },
   drawing: false,
   pictures: {},
+  preparing: {},
   shown: { labels: [], student: '' },
   tab: 'choose',
   left: { learn: undefined, recover: undefined },

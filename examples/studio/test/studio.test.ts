@@ -173,7 +173,7 @@ test('recovers, and measures what came of it', async () => {
   await page.locator('.threshold').waitFor();
   await page.screenshot({ path: join(screenshots, 'activations.png'), fullPage: true });
   await page.locator('.threshold').fill('6');
-  expect(await page.locator('.reading').innerText()).toMatch(/^At 6 σ the mask leaves out 0\.\d+ %/);
+    await expect.poll(() => page.locator('.reading').innerText(), { timeout: 10_000 }).toMatch(/^At 6 σ the mask leaves out 0\.\d+ %/);
   await page.getByRole('button', { name: 'Recover', exact: true }).click();
   await quiet(page);
   expect(await blocksOn(page)).toEqual(kept);
@@ -266,6 +266,7 @@ test('computes on WebGPU where it is asked to', async () => {
   await drawLittle(own);
   await own.waitForTimeout(600); // settings are kept a moment later
   await own.goto(`${url}?backend=webgpu`);
+  await own.waitForFunction(() => [...document.querySelectorAll('.speed')].some((e) => /\d+ of \d+ programs for the GPU/.test(e.textContent)));
   await drawn(own);
   expect(await own.locator('.facts').innerText()).toContain('WebGPU');
   expect(own.problems).toEqual([]);

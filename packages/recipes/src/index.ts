@@ -1,4 +1,5 @@
 export { distill, type DistillOptions, type RecoveryCurves } from './distill.js';
+export { Denoisers, type DenoisersOptions, type HeldDenoiser } from './denoisers.js';
 export { evaluateModel, referenceFeatures, type EvaluateModelOptions, type ModelEvaluation } from './evaluate.js';
 export { evaluateImages, type EvaluateImagesOptions, type ImageEvaluation, type Metric, type Reference } from './evaluate-images.js';
 export { archiveSource, drawnSource, type ImageSource } from './image-source.js';

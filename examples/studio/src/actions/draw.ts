@@ -24,10 +24,10 @@ export async function drawPictures(who: readonly Who[] = ['teacher', 'student'])
   const settings = state.draw;
   // another grid: what was drawn before fits no longer
   const both = String(settings.labels) !== String(state.shown.labels) ? (['teacher', 'student'] as const) : who;
-  update({ drawing: true, shown: { labels: settings.labels, student: studentNow() }, ...(both.length === 2 && who.length === 1 ? { pictures: {} } : {}) });
+  update({ drawing: true, preparing: {}, shown: { labels: settings.labels, student: studentNow() }, ...(both.length === 2 && who.length === 1 ? { pictures: {} } : {}) });
   const done = (async () => {
     try {
-      await call('draw', { ...settings, who: both, kept: state.choice.kept }, { signal: own.signal, onEvent: (preview) => own.signal.aborted || update({ pictures: { ...state.pictures, [preview.who]: preview } }) });
+      await call('draw', { ...settings, who: both, kept: state.choice.kept }, { signal: own.signal, onEvent: (event) => own.signal.aborted || update('prepared' in event ? { preparing: { ...state.preparing, [event.who]: event } } : { pictures: { ...state.pictures, [event.who]: event } }) });
       if (running === own) update({ said: `${both.length === 2 ? 'Teacher and student have' : `The ${both[0]} has`} drawn ${settings.labels.length} pictures` });
     } catch (error) {
       if (!(error instanceof StudioError && error.cancelled)) update(failure(error));

@@ -38,9 +38,10 @@ export function pictures(state: State): TemplateResult {
 
 const className = (model: ModelInfo | undefined, label: number): string => model?.classNames[label] ?? `class ${label}`;
 
-function rate({ pictures: drawn, shown, model, choice, drawing, backend }: State, who: Who): TemplateResult {
+function rate({ pictures: drawn, preparing, shown, model, choice, drawing, backend }: State, who: Who): TemplateResult {
   const preview = drawn[who];
-  const waiting = !drawing ? 'not drawn' : backend?.name === 'webgpu' ? 'the GPU’s programs are prepared' : 'begins';
+  const ready = preparing[who];
+  const waiting = !drawing ? 'not drawn' : backend?.name !== 'webgpu' ? 'begins' : ready === undefined || ready.of === 1 ? 'the GPU’s programs are prepared' : `${ready.prepared} of ${ready.of} programs for the GPU`;
   const done = preview !== undefined && preview.step === preview.total;
   const perSecond = done && preview.seconds > 0 ? preview.pixels.count / preview.seconds : undefined;
   return html`<div class="rate ${who}">

@@ -1,10 +1,10 @@
-import { type Rng, concatenate, createRng, throwIfCancelled } from '@tinyfusion/core';
-import { type AsyncDenoiser, GaussianDiffusion, Transport, classifierFreeGuidance, ddim, ddpm, dpmSolver, sampleOde } from '@tinyfusion/diffusion';
-import { type DiT, MAR, SiT, sampleMAR } from '@tinyfusion/models';
+import { type LongTaskOptions, type Rng, concatenate, createRng, throwIfCancelled } from '@tinyfusion/core';
+import { type AsyncDenoiser, GaussianDiffusion, Transport, ddim, ddpm, dpmSolver, sampleOde } from '@tinyfusion/diffusion';
+import { MAR, SiT, sampleMAR } from '@tinyfusion/models';
 import type { BlockHook } from '@tinyfusion/nn';
-import type { Prunable } from '@tinyfusion/recipes';
+import { Denoisers, type Prunable } from '@tinyfusion/recipes';
 import * as tf from '@tensorflow/tfjs-core';
-import type { DrawSettings, Preview, Who } from '../protocol';
+import type { DrawEvent, DrawSettings, Who } from '../protocol';
 import { decodesPreviews, pixelsOf } from './pixels';
 import type { Context } from './server';
 import { session } from './session';
@@ -26,16 +26,18 @@ interface DrawingStep {
  * Draws with several models in turns, a step each, from the same noise.
  * @param who the student is the session's for `kept`
  */
-export async function draw({ who, kept, ...settings }: DrawSettings & { who: readonly Who[]; kept: readonly number[] }, { signal, emit }: Context<Preview>): Promise<void> {
+export async function draw({ who, kept, ...settings }: DrawSettings & { who: readonly Who[]; kept: readonly number[] }, { signal, emit }: Context<DrawEvent>): Promise<void> {
   const decode = await decodesPreviews();
   const runs = who.map((name) => {
     const { model, hook } = name === 'teacher' ? { model: session.teacher.model, hook: undefined } : session.student(kept);
-    return { name, steps: drawing(model, hook, settings, signal), seconds: 0, shown: -Infinity, ended: false };
+    const prepare = () => drawing(model, hook, settings, { signal, onProgress: ({ step, total }) => emit({ who: name, prepared: step, of: total ?? step }) });
+    return { name, prepare, steps: undefined as Drawing | undefined, seconds: 0, shown: -Infinity, ended: false };
   });
   try {
     while (runs.some((run) => !run.ended)) {
       for (const run of runs.filter(({ ended }) => !ended)) {
         throwIfCancelled(signal, 'drawing');
+        run.steps ??= await run.prepare();
         let from = performance.now();
         const { value, done } = await run.steps.next();
         if (done === true) {
@@ -54,7 +56,7 @@ export async function draw({ who, kept, ...settings }: DrawSettings & { who: rea
       }
     }
   } finally {
-    for (const run of runs) await run.steps.return();
+    for (const run of runs) await run.steps?.return();
   }
 }
 
@@ -65,24 +67,42 @@ async function settled(x: tf.Tensor): Promise<void> {
   probe.dispose();
 }
 
+/** A run of a sampler, each step of it. */
+type Drawing = AsyncGenerator<DrawingStep, void, void>;
+
 /**
- * A run of the sampler that suits the model. Sample i of a seed starts from the same noise whatever the model.
- * @yields each step
+ * A run of the sampler that suits the model. Sample i of a seed starts from the same noise whatever the model. On WebGPU a step
+ * is recorded first; the run is to be started then, as it frees that when it ends.
  */
-export async function* drawing(model: Prunable, hook: BlockHook | undefined, { labels, steps, guidance, solver, seed }: DrawSettings, signal: AbortSignal): AsyncGenerator<DrawingStep, void, void> {
+export async function drawing(model: Prunable, hook: BlockHook | undefined, settings: DrawSettings, { signal, onProgress }: LongTaskOptions): Promise<Drawing> {
+  if (model instanceof MAR) return drawingMar(model, hook, settings, signal);
+  const denoisers = new Denoisers(model, { guidance: settings.guidance, guidedChannels: 'all', hook });
+  try {
+    const { denoiser, dispose } = await denoisers.of(settings.labels, { signal, onProgress });
+    const free = (): void => {
+      dispose();
+      denoisers.dispose();
+    };
+    return drawingBy(model, denoiser, settings, signal, free);
+  } catch (error) {
+    denoisers.dispose();
+    throw error;
+  }
+}
+
+async function* drawingMar(model: MAR, hook: BlockHook | undefined, { labels, steps, guidance, seed }: DrawSettings, signal: AbortSignal | undefined): Drawing {
+  for await (const { step, total, x } of sampleMAR(model, { labels, rng: createRng(seed), iterations: Math.min(steps, model.tokens), steps: '50', guidance, clipDenoised: session.fitsData ? LARGEST_LATENT : undefined, hook, signal })) {
+    yield { step, total, latents: x };
+    if (step === total) x.dispose();
+  }
+}
+
+async function* drawingBy(model: Exclude<Prunable, MAR>, denoiser: AsyncDenoiser, { labels, steps, solver, seed }: DrawSettings, signal: AbortSignal | undefined, free: () => void): Drawing {
   const { inputSize: side, inChannels } = model.config;
   const rng = createRng(seed);
-  if (model instanceof MAR) {
-    for await (const { step, total, x } of sampleMAR(model, { labels, rng, iterations: Math.min(steps, model.tokens), steps: '50', guidance, clipDenoised: session.fitsData ? LARGEST_LATENT : undefined, hook, signal })) {
-      yield { step, total, latents: x };
-      if (step === total) x.dispose();
-    }
-    return;
-  }
   const noise = tf.tensor4d(concatenate(labels.map((_, i) => rng.split(i).normal(side * side * inChannels))), [labels.length, side, side, inChannels]);
-  const y = tf.tensor1d(guidance === 1 ? [...labels] : [...labels, ...labels.map(() => model.nullClass)], 'int32');
   try {
-    for await (const { x, xStart, step, total } of sampling(model, denoiser(model, y, hook, guidance), { noise, rng: rng.split('steps'), steps, solver, signal })) {
+    for await (const { x, xStart, step, total } of sampling(model, denoiser, { noise, rng: rng.split('steps'), steps, solver, signal })) {
       const last = step === total;
       try {
         yield { step, total, latents: (last ? x : xStart) as tf.Tensor4D };
@@ -91,17 +111,13 @@ export async function* drawing(model: Prunable, hook: BlockHook | undefined, { l
       }
     }
   } finally {
-    tf.dispose([noise, y]);
+    noise.dispose();
+    free();
   }
 }
 
-function denoiser(model: DiT, y: tf.Tensor1D, hook: BlockHook | undefined, guidance: number): AsyncDenoiser {
-  const plain = (x: tf.Tensor, t: tf.Tensor1D): tf.Tensor => model.forward(x as tf.Tensor4D, t, y, { hook });
-  return guidance === 1 ? plain : classifierFreeGuidance(plain, { scale: guidance, channels: 'all' });
-}
-
 /** @yields each step; the last one's `x` is the caller's */
-async function* sampling(model: DiT, denoise: AsyncDenoiser, { noise, rng, steps, solver, signal }: { noise: tf.Tensor4D; rng: Rng; steps: number; solver: DrawSettings['solver']; signal: AbortSignal }): AsyncGenerator<{ step: number; total: number; x: tf.Tensor; xStart: tf.Tensor }, void, void> {
+async function* sampling(model: Exclude<Prunable, MAR>, denoise: AsyncDenoiser, { noise, rng, steps, solver, signal }: { noise: tf.Tensor4D; rng: Rng; steps: number; solver: DrawSettings['solver']; signal: AbortSignal | undefined }): AsyncGenerator<{ step: number; total: number; x: tf.Tensor; xStart: tf.Tensor }, void, void> {
   if (model instanceof SiT) {
     const method = solver === 'euler' ? 'euler' : 'heun2';
     for await (const { step, total, x } of sampleOde(new Transport(), denoise, { noise, method, steps: Math.max(1, method === 'euler' ? steps : Math.round(steps / 2)), signal })) yield { step, total, x, xStart: x };

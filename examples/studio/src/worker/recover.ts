@@ -64,7 +64,7 @@ export async function recover({ choice, resume, shown, ...settings }: RecoverSet
 /** The first pictures of the student so far. */
 async function show(model: Prunable, settings: DrawSettings, step: number, signal: AbortSignal, emit: Context<RecoverEvent>['emit']): Promise<void> {
   if (signal.aborted) return;
-  for await (const { step: at, total, latents } of drawing(model, undefined, { ...settings, steps: Math.min(8, settings.steps) }, signal)) {
+  for await (const { step: at, total, latents } of await drawing(model, undefined, { ...settings, steps: Math.min(8, settings.steps) }, { signal })) {
     if (at < total) continue;
     const pixels = await pixelsOf(latents, { decode: true });
     emit({ step, pixels }, [pixels.bytes.buffer]);
