@@ -173,7 +173,7 @@ test('recovers, and measures what came of it', async () => {
   await page.locator('.threshold').waitFor();
   await page.screenshot({ path: join(screenshots, 'activations.png'), fullPage: true });
   await page.locator('.threshold').fill('6');
-    await expect.poll(() => page.locator('.reading').innerText(), { timeout: 10_000 }).toMatch(/^At 6 σ the mask leaves out 0\.\d+ %/);
+  await expect.poll(() => page.locator('.reading').innerText(), { timeout: 10_000 }).toMatch(/^At 6 σ the mask leaves out 0\.\d+ %/);
   await page.getByRole('button', { name: 'Recover', exact: true }).click();
   await quiet(page);
   expect(await blocksOn(page)).toEqual(kept);
