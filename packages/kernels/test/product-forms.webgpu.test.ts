@@ -8,6 +8,7 @@ import { matrix, packedMatrix } from '../src/webgpu/operands.js';
 import type { Job } from '../src/webgpu/product-code.js';
 import type { ProductForm } from '../src/webgpu/product-form.js';
 import { runJobs } from '../src/webgpu/run-jobs.js';
+import { tiledBySubgroups } from '../src/webgpu/subgroup-product.js';
 import { thin, thinBySubgroups } from '../src/webgpu/thin-product.js';
 import { tiled } from '../src/webgpu/tiled-product.js';
 import { halves } from './halves.js';
@@ -44,6 +45,19 @@ fn ${name}(tile : ptr<workgroup, array<f32, ${size}>>, at : u32, stride : u32) -
   return withoutHalf({ ...form, memory: `${form.memory}${load('leftMatrix', M)}${load('rightMatrix', N)}` });
 }
 
+/** Subgroups of 16 threads at least where there are none so large: threads read each other's values from workgroup memory. */
+function bySixteen(): ProductForm {
+  const form = tiledBySubgroups(16);
+  return {
+    ...form,
+    name: `${form.name} of 16`,
+    memory: `${form.memory}
+var<workgroup> exchange : array<vec4f, 256>;
+fn exchanged(thread : u32, v : vec4f, other : u32) -> vec4f { exchange[thread] = v; workgroupBarrier(); let got = exchange[other]; workgroupBarrier(); return got; }`,
+    code: (bound) => form.code(bound).replaceAll('= lane', '= thread').replaceAll('subgroupShuffle(', 'exchanged(thread, '),
+  };
+}
+
 describe('each form of product agrees with the sums that it stands for', () => {
   let gpu: Gpu;
   beforeAll(async () => {
@@ -62,7 +76,7 @@ describe('each form of product agrees with the sums that it stands for', () => {
     expect(largest).toBeGreaterThan(1);
   };
 
-  const exact = [tiled(8, 4), tiled(8, 8), emulated('f32', 8, 16, 8, 32)];
+  const exact = [tiled(8, 4), tiled(8, 8), tiledBySubgroups(4), bySixteen(), emulated('f32', 8, 16, 8, 32)];
   it.each(exact.map((form) => [form.name, form] as const))('%s: odd sizes, transposed, several at once, with sums of rows', async (_, form) => {
     // as in the gradients of a linear layer: both read x [K, M], along one axis and the other
     const [m, k, n, o] = [70, 19, 133, 5];
@@ -77,7 +91,7 @@ describe('each form of product agrees with the sums that it stands for', () => {
     runJobs(gpu, [takesSums ? withSums : own, other], form);
     expectClose(await first.values(), product(m, n, k, (i, l) => x[l * m + i]!, (j, l) => w[l * n + j]!).map((value, i) => gelu(value + bias[i % n]!) + more[i]!));
     expectClose(await second.values(), product(k, o, m, (i, l) => x[i * m + l]!, (j, l) => v[j * m + l]!));
-    expect(takesSums).toBe(form.name.startsWith('tiled'));
+    expect(takesSums).toBe(form.subgroups !== true);
     if (takesSums) expectClose(await sums.values(), product(m, 1, k, (i, l) => x[l * m + i]!, () => 1));
   });
 

@@ -1,6 +1,7 @@
 import { byMatrices, type SubgroupMatrixConfig } from './matrix-product.js';
 import type { Job } from './product-code.js';
 import { type ProductForm, isThin } from './product-form.js';
+import { tiledBySubgroups } from './subgroup-product.js';
 import { thin, thinBySubgroups } from './thin-product.js';
 import { tiled } from './tiled-product.js';
 
@@ -42,7 +43,7 @@ function kindOf(jobs: readonly Job[]): ProductKind {
   return jobs.every(({ b }) => b.half === true) ? `${size}, float16 weights` : size;
 }
 
-type AdapterInfo = { subgroupMaxSize?: number; subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
+type AdapterInfo = { subgroupMinSize?: number; subgroupMaxSize?: number; subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
 
 /** The forms that a device's features allow. Whether its driver gets them right is another matter. */
 export function formsFor(device: GPUDevice): ProductForm[] {
@@ -50,7 +51,8 @@ export function formsFor(device: GPUDevice): ProductForm[] {
   if (device.features.has('shader-f16')) forms.push(tiled(4, 4, { half: true }), tiled(8, 8, { half: true }));
   if (!device.features.has('subgroups')) return forms;
   forms.push(thinBySubgroups);
-  const { subgroupMaxSize = 0, subgroupMatrixConfigs = [] } = (device as unknown as { adapterInfo?: AdapterInfo }).adapterInfo ?? {};
+  const { subgroupMinSize = 0, subgroupMaxSize = 0, subgroupMatrixConfigs = [] } = (device as unknown as { adapterInfo?: AdapterInfo }).adapterInfo ?? {};
+  if (subgroupMinSize >= 4) forms.push(tiledBySubgroups(subgroupMinSize));
   if (!device.features.has('chromium-experimental-subgroup-matrix') || subgroupMaxSize === 0) return forms;
   // drivers list what they prefer first
   const matrices = Array.from(subgroupMatrixConfigs, (config) => byMatrices(config, subgroupMaxSize)).filter((form) => form !== undefined);

@@ -2,8 +2,8 @@ import type { ProductForm } from './product-form.js';
 import { toHalf } from './product-form.js';
 import { activations } from './wgsl.js';
 
-/** What a tile sums at a time. (Software adapters take a second to compile what zeroes 16 KiB.) */
-const DEPTH = 16;
+/** What a tile sums at a time: four blocks of {@link loadBlock}. (Software adapters take a second to compile what zeroes 16 KiB.) */
+export const DEPTH = 16;
 
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
@@ -65,7 +65,7 @@ fn job_${p}(tile : u32, batch : u32, thread : u32) {
 }
 
 /** Four by four values into a tile, whose vectors lie along the axis that stays. */
-function loadBlock(summedInside: boolean, load: string, thread: string, start: string, tile: string, size: number, half: boolean): string {
+export function loadBlock(summedInside: boolean, load: string, thread: string, start: string, tile: string, size: number, half = false): string {
   const four = [0, 1, 2, 3];
   const stored = half ? toHalf : (vector: string) => vector;
   if (!summedInside) {
