@@ -348,24 +348,3 @@ describe('evaluation from files', () => {
     expect((await run('evaluate', 'stats.npz', 'real')).stderr).toMatch(/pt_inception-2015-12-05-6726825d\.pth is not in the cache, and offline/);
   }, 200_000);
 });
-
-describe('studies', () => {
-  it('are listed with what the paper found, and leave a table, rows and plots', async () => {
-    const list = await run('study');
-    expect(list.stdout.trim().split('\n').map((line) => line.split(' ')[0])).toEqual(['methods', 'masks', 'patterns', 'recovery', 'teachers', 'convergence', 'speed', 'dynamics', 'activations', 'learning-rates']);
-    for (const name of ['activations', 'recovery', 'teachers']) {
-      const { code, stderr } = await run('study', name, '--fast', '--out', 'studies');
-      expect(code, stderr).toBe(0);
-      expect(readFileSync(file(`studies/${name}.md`), 'utf8')).toMatch(/The paper, on ImageNet: .*\(figure|The paper, on ImageNet: .*\(table/);
-    }
-    expect(readFileSync(file('studies/activations-teacher.svg'), 'utf8')).toMatch(/^<svg xmlns=.*<\/svg>$/s);
-    const rows = JSON.parse(readFileSync(file('studies/recovery.json'), 'utf8')) as { rows: { variant: string }[] };
-    expect(rows.rows).toHaveLength(7);
-    // what is there is not computed again
-    const again = await run('study', 'recovery', '--fast', '--out', 'studies');
-    expect(again.stderr).not.toContain('recover by');
-    const other = await run('study', 'recovery', '--fast', '--samples', '30', '--out', 'studies');
-    expect([other.code, complaint(other.stderr).at(-1)]).toEqual([1, expect.stringMatching(/holds the study with other settings/)]);
-    expect((await run('study', 'nonsense')).stderr).toMatch(/study is "nonsense", expected one of methods, masks/);
-  }, 280_000);
-});
