@@ -110,6 +110,15 @@ it('measures on the device itself, as it is asked to', async () => {
   backend.supportTimestampQuery = supportTimestampQuery;
 });
 
+it('tries forms on both axes of float32 weights, and on float16 ones', async () => {
+  const size = { checked: [17, 5, 7], timed: [20, 12, 8] } as const;
+  // another of the same name, which is compiled already
+  const same = { ...portableForm('small') };
+  const choices = await chooseForms(gpu, { forms: [same], trials: [{ kind: 'small', ...size }, { kind: 'small, float16 weights', ...size }], clock: async (_gpu, _run, form) => (form === same ? 1 : 2), budget: 300_000 });
+  expect(choices).toEqual(['small', 'small, float16 weights'].map((products) => ({ products, form: same, tried: { 'tiled 4×4': '1.00 ms' } })));
+  for (const { form } of choices) expect(form).toBe(same);
+});
+
 it('does not measure on software adapters unasked', async () => {
   expect((await useBackend({ prefer: 'webgpu' })).products).toEqual([]);
   expect(gpu.products.choices).toBeUndefined();
