@@ -92,7 +92,7 @@ test('draws within thirty seconds of opening, with the main thread free', async 
   expect(longest.tasks).toBeGreaterThan(100);
   expect(longest.worked).toBeLessThan(50 * slack);
   await expect.poll(() => summary(page)).toMatch(/% · [\d.]+× as fast[^]*0\.\d+ · \+\d+ %[^]*recovered in 300 steps/);
-  expect(await page.locator('.facts').innerText()).toMatch(/WebAssembly[^]*software[^]*MB/);
+  await expect.poll(() => page.locator('.facts').innerText()).toMatch(/WebAssembly[^]*software[^]*MB/);
   // pictures are not blank
   const bright = await page.locator('canvas.student').evaluateAll((all) => all.map((canvas) => (canvas as HTMLCanvasElement).getContext('2d')!.getImageData(0, 0, 28, 28).data.reduce((a, b) => a + b, 0)));
   expect(new Set(bright).size).toBe(10);
@@ -103,7 +103,7 @@ test('is fit for all: keyboard, screen readers, dark, a phone', async () => {
   expect(await unfit(page)).toEqual([]);
   for (const name of ['Recover', 'Measure', 'Take home', 'Choose']) {
     await page.getByRole('tab', { selected: true }).press('ArrowRight');
-    expect(await page.getByRole('tab', { selected: true }).innerText()).toContain(name);
+    await expect.poll(() => page.getByRole('tab', { selected: true }).innerText()).toContain(name);
     if (name === 'Recover') await page.locator('.veil').waitFor();
     expect(await unfit(page)).toEqual([]);
   }
@@ -126,14 +126,14 @@ test('a block that is left out costs something at once', async () => {
   await block.focus();
   await block.press('Space');
   await expect.poll(() => blocksOn(page)).toEqual(before.filter((i) => i !== 4));
-  await expect.poll(() => summary(page), { timeout: 30_000 }).toMatch(/5 of 12[^]*cut like this\s*0\.\d+ · \+\d+ %[^]*cut, not recovered/i);
+  await expect.poll(() => summary(page)).toMatch(/5 of 12[^]*cut like this\s*0\.\d+ · \+\d+ %[^]*cut, not recovered/i);
   await quiet(page);
   await page.getByRole('button', { name: /^Oracle/ }).click();
   await quiet(page);
-  expect(await blocksOn(page)).toHaveLength(5);
+  await expect.poll(() => blocksOn(page)).toHaveLength(5);
   await page.getByRole('button', { name: /^Block influence/ }).click();
   await quiet(page);
-  expect(await page.locator('.tried li').allInnerTexts()).toEqual([expect.stringContaining('learned'), expect.stringContaining('oracle'), expect.stringContaining('block influence')]);
+  await expect.poll(() => page.locator('.tried li').allInnerTexts()).toEqual([expect.stringContaining('learned'), expect.stringContaining('oracle'), expect.stringContaining('block influence')]);
 }, 3 * MINUTE);
 
 test('learns masks, is stopped, and goes on after a reload', async () => {
@@ -152,15 +152,15 @@ test('learns masks, is stopped, and goes on after a reload', async () => {
   await page.waitForTimeout(600); // the page keeps its plots a moment later
   await page.reload();
   await drawn(page);
-  expect(await page.locator('.map rect').count()).toBeGreaterThanOrEqual(36);
+  await expect.poll(() => page.locator('.map rect').count()).toBeGreaterThanOrEqual(36);
   await goOn.click();
   await quiet(page);
-  expect(await goOn.count()).toBe(0);
-  expect(await page.locator('.gate').count()).toBe(6);
+  await expect.poll(() => goOn.count()).toBe(0);
+  await expect.poll(() => page.locator('.gate').count()).toBe(6);
   await page.screenshot({ path: join(screenshots, 'learned.png'), fullPage: true });
-  expect(await blocksOn(page)).toHaveLength(6);
-  expect(await summary(page)).toMatch(/learned/);
-  expect(await page.locator('#panel-choose .curve').innerText()).toContain('at step 12');
+  await expect.poll(() => blocksOn(page)).toHaveLength(6);
+  await expect.poll(() => summary(page)).toMatch(/learned/);
+  await expect.poll(() => page.locator('#panel-choose .curve').innerText()).toContain('at step 12');
 }, 5 * MINUTE);
 
 test('recovers, and measures what came of it', async () => {
@@ -173,11 +173,11 @@ test('recovers, and measures what came of it', async () => {
   await page.locator('.threshold').waitFor();
   await page.screenshot({ path: join(screenshots, 'activations.png'), fullPage: true });
   await page.locator('.threshold').fill('6');
-  await expect.poll(() => page.locator('.reading').innerText(), { timeout: 10_000 }).toMatch(/^At 6 σ the mask leaves out 0\.\d+ %/);
+  await expect.poll(() => page.locator('.reading').innerText()).toMatch(/^At 6 σ the mask leaves out 0\.\d+ %/);
   await page.getByRole('button', { name: 'Recover', exact: true }).click();
   await quiet(page);
-  expect(await blocksOn(page)).toEqual(kept);
-  expect(await summary(page)).toContain('recovered in 4 steps');
+  await expect.poll(() => blocksOn(page)).toEqual(kept);
+  await expect.poll(() => summary(page)).toContain('recovered in 4 steps');
   await page.screenshot({ path: join(screenshots, 'recovered.png'), fullPage: true });
   await tab(page, 'Measure');
   await settle(page, 'measure', 'Samples', 20);
@@ -215,20 +215,20 @@ test('hands over a file that says what it is, and takes it back', async () => {
   }, bytes);
   await other.dispatchEvent('main', 'dragover', { dataTransfer: dropped });
   await other.dispatchEvent('main', 'drop', { dataTransfer: dropped });
-  await expect.poll(() => blocksOn(other), { timeout: 30_000 }).toEqual(kept);
+  await expect.poll(() => blocksOn(other)).toEqual(kept);
   await quiet(other);
-  expect(await summary(other)).toContain('recovered in 4 steps');
+  await expect.poll(() => summary(other)).toContain('recovered in 4 steps');
   // and finds it again
   await other.reload();
   await drawn(other);
-  expect(await blocksOn(other)).toEqual(kept);
-  expect(await summary(other)).toContain('recovered in 4 steps');
+  await expect.poll(() => blocksOn(other)).toEqual(kept);
+  await expect.poll(() => summary(other)).toContain('recovered in 4 steps');
 
   // what is none is refused in words
   await other.locator('input[type=file]').setInputFiles({ name: 'holiday.pt', mimeType: 'application/octet-stream', buffer: Buffer.from('no checkpoint at all') });
   await other.getByRole('alert').waitFor();
-  expect(await other.getByRole('alert').innerText()).toMatch(/holiday\.pt/);
-  expect(await other.locator('#model-title').innerText()).toBe('fashion-mnist teacher');
+  await expect.poll(() => other.getByRole('alert').innerText()).toMatch(/holiday\.pt/);
+  await expect.poll(() => other.locator('#model-title').innerText()).toBe('fashion-mnist teacher');
   expect(other.problems).toEqual([]);
   await other.context().close();
 }, 5 * MINUTE);
@@ -249,10 +249,10 @@ test.for(['SiT', 'MAR'])('the embedded %s is cut and drawn alike', { timeout: 5 
   await own.getByRole('button', { name: family, exact: true }).click();
   await quiet(own);
   await drawn(own);
-  expect(await own.locator('.model').innerText()).toContain(`${family}, 12 blocks`);
+  await expect.poll(() => own.locator('.model').innerText()).toContain(`${family}, 12 blocks`);
   await own.getByRole('button', { name: /^Oracle/ }).click();
   await quiet(own);
-  expect(await blocksOn(own)).toHaveLength(6);
+  await expect.poll(() => blocksOn(own)).toHaveLength(6);
   await own.screenshot({ path: join(screenshots, `${family}.png`), fullPage: true });
   expect(own.problems).toEqual([]);
   await own.context().close();
@@ -268,7 +268,7 @@ test('computes on WebGPU where it is asked to', async () => {
   await own.goto(`${url}?backend=webgpu`);
   await own.waitForFunction(() => [...document.querySelectorAll('.speed')].some((e) => /\d+ of \d+ programs for the GPU/.test(e.textContent)));
   await drawn(own);
-  expect(await own.locator('.facts').innerText()).toContain('WebGPU');
+  await expect.poll(() => own.locator('.facts').innerText()).toContain('WebGPU');
   expect(own.problems).toEqual([]);
   await own.screenshot({ path: join(screenshots, 'webgpu.png'), fullPage: true });
   await own.context().close();
