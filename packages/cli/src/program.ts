@@ -149,7 +149,7 @@ export function program(): Command {
     .option('--cfg <x>', 'strength of classifier-free guidance (default: 2.5; with --ckpt 4)', number)
     .option('--step-cache <error>', 'leave out blocks on steps that hardly need them, up to this relative error, which is measured on one sample first, e.g. 0.05', number)
     .option('--no-compile', 'on WebGPU, run the model anew at each step instead of recording a step once')
-    .option('--workers <n>', 'threads that share the images, each with the model; the images are those of one (with --ckpt: of streams of their own)', count, 1)
+    .option('--workers <n>', 'threads that share the images, each with the model; for the same --batch the images are those of one (with --ckpt each thread has a stream of its own)', count, 1)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--out <path>', 'a .png for one picture, an .npz for evaluation, or a folder of PNGs', 'samples.png')
     .action((options) => runJob(options, { name: 'sample', args: [options] }));
@@ -173,7 +173,7 @@ export function program(): Command {
     .option('--steps <n>', 'sampling steps (default: 20; a MAR: iterations, one a token at most; with --ckpt the reference’s)', count)
     .option('--cfg <x>', 'strength of classifier-free guidance (default: 1.5)', number)
     .option('--no-compile', 'on WebGPU, run the model anew at each step instead of recording a step once')
-    .option('--workers <n>', 'threads that share the images, each with the networks; the numbers are those of one (with --ckpt: of streams of their own)', count, 1)
+    .option('--workers <n>', 'threads that share the images, each with the networks; for the same --batch the numbers are those of one (with --ckpt each thread has a stream of its own)', count, 1)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--json <file>', 'write the numbers there too')
     .action((reference: string | undefined, samples: string | undefined, options) => runJob(options, { name: 'evaluate', args: [options, reference, samples] }));
