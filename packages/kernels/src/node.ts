@@ -24,8 +24,8 @@ export async function installWebGPU(): Promise<WebGPUInstallation> {
   if (process.platform === 'linux') process.env['XDG_RUNTIME_DIR'] ??= tmpdir();
   try {
     const { create, globals } = await import('webgpu');
-    // shows subgroup matrices, which are experimental
     Object.assign(globalThis, globals);
+    // the option shows subgroup matrices, which are experimental
     Object.defineProperty(globalThis, 'navigator', { value: { gpu: create(['enable-dawn-features=allow_unsafe_apis']), userAgent: 'node' }, configurable: true });
     return { installed: true, why: 'Dawn, from the webgpu package' };
   } catch (error) {

@@ -22,8 +22,7 @@ export const patterns: Study = {
           await rows.once({ pattern: `${groups}, ${update}`, seed }, async () => {
             // full updates change the model: a copy learns
             const learner = await shallowCopy(bench.teacher, Array.from({ length: depth }, (_, i) => i));
-            const { decision } = await learnMasks(learner, await bench.data(), { groups, update, steps: sizes.maskSteps, lr: update === 'full' ? 2e-4 : 1e-3, gateLr: 1e-3, seed, ...bench.named(`learn ${groups}, ${update}, seed ${seed}`) });
-            learner.dispose();
+            const { decision } = await learnMasks(learner, await bench.data(), { groups, update, steps: sizes.maskSteps, lr: update === 'full' ? 2e-4 : 1e-3, gateLr: 1e-3, seed, ...bench.named(`learn ${groups}, ${update}, seed ${seed}`) }).finally(() => learner.dispose());
             const student = await bench.recovered(decision.kept, seed, `recover ${groups}, ${update}, seed ${seed}`);
             const measures = await bench.measure(student, seed, `measure ${groups}, ${update}, seed ${seed}`);
             student.dispose();
