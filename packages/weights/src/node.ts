@@ -38,20 +38,24 @@ export async function fileSource(path: string): Promise<FileSource> {
   } catch (cause) {
     throw new CheckpointError(`${path} cannot be read: ${diskReason(cause)}`, { cause });
   }
+  const readInto = async (into: Uint8Array, offset: number): Promise<void> => {
+    for (let done = 0; done < into.length; ) {
+      const { bytesRead } = await handle.read(into, done, into.length - done, offset + done).catch((cause: unknown) => {
+        throw new CheckpointError(`${path} cannot be read: ${diskReason(cause)}`, { cause });
+      });
+      if (bytesRead === 0) throw new CheckpointError(`${path} ended early: ${into.length} bytes were expected at ${offset}, ${done} came. It may have changed while it was read.`);
+      done += bytesRead;
+    }
+  };
   return {
     name: path,
     size,
     read: async (offset, length) => {
       const bytes = new Uint8Array(length);
-      for (let done = 0; done < length; ) {
-        const { bytesRead } = await handle.read(bytes, done, length - done, offset + done).catch((cause: unknown) => {
-          throw new CheckpointError(`${path} cannot be read: ${diskReason(cause)}`, { cause });
-        });
-        if (bytesRead === 0) throw new CheckpointError(`${path} ended early: ${length} bytes were expected at ${offset}, ${done} came. It may have changed while it was read.`);
-        done += bytesRead;
-      }
+      await readInto(bytes, offset);
       return bytes;
     },
+    readInto,
     close: () => handle.close(),
     [Symbol.asyncDispose]: () => handle.close(),
   };
@@ -111,49 +115,70 @@ async function inMemory({ tensors, metadata }: StateDict): Promise<StateDict> {
 export interface WriteCheckpointOptions extends LongTaskOptions {
   /** Text to keep beside the tensors. Default: the state's own. */
   metadata?: Iterable<readonly [string, string]>;
+  /**
+   * What stands in the place of `metadata` in the end, where it is known only later, e.g. the hash of the tensors' source:
+   * a `.safetensors` file is written meanwhile. Its texts have the lengths of those of `metadata`.
+   */
+  finalMetadata?: Promise<Iterable<readonly [string, string]>>;
 }
+
+/** Bytes that are copied from file to file at once. */
+const PART = 4 * 2 ** 20;
+/** Bytes after which the disk is told to begin: it is busy while the next are read, and the last sync is short. */
+const AHEAD = 128 * 2 ** 20;
 
 /**
  * Writes a state dict tensor by tensor, in the format that the path's ending names: `.safetensors`, `.pt` (`.pth`,
  * `.ckpt`) or `.npz`. No more than one tensor is in memory; there is the old file or the new one, whole.
  * @throws CheckpointError where the ending is another, or the file cannot be written
  */
-export async function writeCheckpoint(path: string, { tensors, metadata: own }: StateDict, { metadata = own, signal, onProgress }: WriteCheckpointOptions = {}): Promise<void> {
+export async function writeCheckpoint(path: string, { tensors, metadata: own }: StateDict, { metadata = own, finalMetadata, signal, onProgress }: WriteCheckpointOptions = {}): Promise<void> {
   const list = [...tensors];
   let done = 0;
-  const counted = list.map(([name, record]): [string, TensorRecord] => [
-    name,
-    {
-      ...record,
-      read: async () => {
-        throwIfCancelled(signal, 'write');
-        const bytes = await record.read();
-        onProgress?.({ task: 'write', step: ++done, total: list.length, unit: 'tensor' });
-        return bytes;
-      },
-      ...(record.stream === undefined
-        ? {}
-        : {
-            stream: () => {
-              onProgress?.({ task: 'write', step: ++done, total: list.length, unit: 'tensor' });
-              return record.stream!();
-            },
-          }),
-    },
-  ]);
+  const begun = (): void => {
+    throwIfCancelled(signal, 'write');
+    onProgress?.({ task: 'write', step: ++done, total: list.length, unit: 'tensor' });
+  };
   const format = /\.(safetensors|pt|pth|ckpt|npz)$/.exec(path)?.[1];
   if (format === undefined) throw new CheckpointError(`${path} names no format; expected it to end in .safetensors, .pt, .pth, .ckpt or .npz`);
+  finalMetadata?.catch(() => {}); // it is awaited below, maybe after the disk is full
   await writeAtomic(path, async (handle) => {
     if (format === 'safetensors') {
-      await handle.write(safetensorsHeader(counted, metadata));
-      for (const [, record] of counted) for await (const part of tensorParts(record)) await writeAll(handle, part);
+      const header = safetensorsHeader(list, metadata);
+      await writeAll(handle, header);
+      const room = new Uint8Array(PART);
+      let [written, synced] = [0, Promise.resolve()];
+      for (const [, record] of list) {
+        begun();
+        for await (const part of tensorParts(record, room)) {
+          await writeAll(handle, part);
+          written += part.length;
+        }
+        if (written >= AHEAD) {
+          written = 0;
+          await synced;
+          synced = handle.datasync();
+          synced.catch(() => {}); // awaited next
+        }
+      }
+      await synced;
+      if (finalMetadata === undefined) return;
+      const final = safetensorsHeader(list, await finalMetadata);
+      if (final.length !== header.length) throw new CheckpointError(`the final metadata make a header of ${final.length} bytes, expected ${header.length}, as \`metadata\` does`);
+      await writeAll(handle, final, 0);
       return;
     }
-    const files = format === 'npz' ? npzFiles(counted, metadata) : torchFiles(counted, metadata);
+    const text = (await finalMetadata) ?? metadata;
+    const counted = list.map(([name, record]): [string, TensorRecord] => {
+      const { read, stream } = { read: () => (begun(), record.read()), stream: () => (begun(), record.stream!()) };
+      return [name, { ...record, read, ...(record.stream === undefined ? {} : { stream }) }];
+    });
+    const files = format === 'npz' ? npzFiles(counted, text) : torchFiles(counted, text);
     await writeZip(files, new WritableStream({ write: (chunk) => writeAll(handle, chunk) }));
   });
 }
 
-async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at)).bytesWritten;
+/** Writes all bytes, at `position` or where the last ones ended. */
+async function writeAll(handle: FileHandle, bytes: Uint8Array, position?: number): Promise<void> {
+  for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at, undefined, position === undefined ? undefined : position + at)).bytesWritten;
 }

@@ -72,7 +72,12 @@ function readIndex(source: Source, header: Map<string, unknown>, start: number):
     at = to;
   }
   if (at !== length) throw new CheckpointError(`${source.name}: ${length - at} bytes after the last tensor belong to none`);
-  return new Map(entries.map(({ key, dtype, shape, from, to }) => [key, { dtype, shape, read: () => source.read(start + from, to - from) }]));
+  return new Map(
+    entries.map(({ key, dtype, shape, from, to }) => {
+      const record: TensorRecord = { dtype, shape, read: () => source.read(start + from, to - from) };
+      return [key, source.readInto === undefined ? record : { ...record, readInto: (into, offset) => source.readInto!(into, start + from + offset) }];
+    }),
+  );
 }
 
 function isSizes(value: unknown): value is number[] {

@@ -8,6 +8,8 @@ export interface Source {
   readonly size: number;
   /** Exactly `length` bytes from `offset`; both lie inside the source. */
   read(offset: number, length: number): Promise<Uint8Array>;
+  /** Fills `into` with the bytes from `offset`: a long way through a file needs no new memory. */
+  readInto?(into: Uint8Array, offset: number): Promise<void>;
 }
 
 /** A source over bytes in memory. */

@@ -1,4 +1,4 @@
-import { type DType, decodeFloat32 } from './dtype.js';
+import { type DType, bytesPerValue, decodeFloat32 } from './dtype.js';
 
 /** One tensor of a checkpoint, whose bytes are read when they are asked for. */
 export interface TensorRecord {
@@ -8,14 +8,26 @@ export interface TensorRecord {
   read(): Promise<Uint8Array>;
   /** The same in parts, where the tensor's place allows: for what is too large to hold. */
   stream?(): ReadableStream<Uint8Array>;
+  /** Fills `into` with its bytes from `offset`, where the tensor's place allows. */
+  readInto?(into: Uint8Array, offset: number): Promise<void>;
 }
 
 /**
  * A tensor's bytes in parts of any size; all at once where its place allows no other.
+ *
+ * @param room where the tensor's place allows, parts lie in it and are valid until the next is asked for. First touches of
+ *   new memory take longer than the way of a file's bytes through memory that is there
  * @yields the parts in order
  */
-export async function* tensorParts(record: TensorRecord): AsyncGenerator<Uint8Array, void, void> {
-  if (record.stream === undefined) yield record.read();
+export async function* tensorParts(record: TensorRecord, room?: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
+  if (room !== undefined && record.readInto !== undefined) {
+    const bytes = record.shape.reduce((a, b) => a * b, bytesPerValue[record.dtype]);
+    for (let at = 0; at < bytes; at += room.length) {
+      const part = room.subarray(0, Math.min(room.length, bytes - at));
+      await record.readInto(part, at);
+      yield part;
+    }
+  } else if (record.stream === undefined) yield record.read();
   else {
     const reader = record.stream().getReader();
     try {
@@ -65,19 +77,33 @@ export function stateDictOf(values: Iterable<readonly [name: string, { shape: re
  * whatever order or file its tensors lie in.
  */
 export async function stateDictHash(state: StateDict): Promise<string> {
+  const room = nodeSha256() && new Uint8Array(2 ** 22); // a browser's hash takes a tensor at once
   const digests: string[] = [];
-  const named = [...state.tensors].toSorted(([a], [b]) => (a < b ? -1 : 1));
-  let reading = named[0]?.[1].read();
-  for (const [i, [name, { dtype, shape }]] of named.entries()) {
-    const bytes = await reading!;
-    reading = named[i + 1]?.[1].read(); // while this one is hashed
-    reading?.catch(() => {}); // it is awaited next
-    digests.push(`${JSON.stringify([name, dtype, shape])} ${await sha256(bytes)}`);
+  for (const [name, record] of [...state.tensors].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
+    digests.push(`${JSON.stringify([name, record.dtype, record.shape])} ${await sha256(tensorParts(record, room))}`);
   }
-  return sha256(new TextEncoder().encode(digests.join('\n')));
+  return sha256([new TextEncoder().encode(digests.join('\n'))]);
 }
 
-async function sha256(bytes: Uint8Array): Promise<string> {
-  const digest = await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>);
+interface Hash {
+  update(bytes: Uint8Array): unknown;
+  digest(encoding: 'hex'): string;
+}
+
+/** Node's own, which takes bytes part by part; undefined elsewhere. */
+function nodeSha256(): Hash | undefined {
+  const { process } = globalThis as { process?: { getBuiltinModule?(name: 'node:crypto'): { createHash(algorithm: 'sha256'): Hash } } };
+  return process?.getBuiltinModule?.('node:crypto').createHash('sha256');
+}
+
+async function sha256(parts: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<string> {
+  const hash = nodeSha256();
+  const all: Uint8Array[] = [];
+  for await (const part of parts) {
+    if (hash === undefined) all.push(part);
+    else hash.update(part);
+  }
+  if (hash !== undefined) return hash.digest('hex');
+  const digest = await crypto.subtle.digest('SHA-256', await new Blob(all as Uint8Array<ArrayBuffer>[]).arrayBuffer());
   return Array.from(new Uint8Array(digest), (b) => b.toString(16).padStart(2, '0')).join('');
 }

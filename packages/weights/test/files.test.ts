@@ -25,6 +25,23 @@ it('takes `model.` for a training run’s only where it is one', () => {
 });
 
 describe('writeCheckpoint', () => {
+  it('copies what is larger than its room from file to file, with metadata that are known in the end', async () => {
+    const large = stateDictOf([['large', { shape: [1500, 1001], values: rng.normal(1500 * 1001) }], ...[...'ab'].map((name) => [name, { shape: [3], values: rng.normal(3) }] as const)]);
+    await writeCheckpoint(at('large.safetensors'), large);
+    await using opened = await openCheckpoint(at('large.safetensors'));
+    const hash = stateDictHash(opened);
+    const text = (value: string): [string, string][] => [['hash', value]];
+    for (const name of ['copy.safetensors', 'copy.pt']) {
+      await writeCheckpoint(at(name), opened, { metadata: text('0'.repeat(64)), finalMetadata: hash.then(text) });
+      const copy = await loadCheckpoint(at(name));
+      expect(copy.metadata.get('hash')).toBe(await stateDictHash(large));
+      expect(await stateDictHash(copy)).toBe(await hash);
+    }
+    await expect(writeCheckpoint(at('copy.safetensors'), large, { metadata: text(''), finalMetadata: Promise.resolve(text('much longer')) })).rejects.toThrow(/header of \d+ bytes, expected \d+/);
+    await expect(writeCheckpoint(at('copy.safetensors'), large, { finalMetadata: Promise.reject(new CheckpointError('no hash')) })).rejects.toThrow('no hash');
+    expect(await stateDictHash(await loadCheckpoint(at('copy.safetensors')))).toBe(await hash);
+  });
+
   it.each(['x.safetensors', 'x.pt', 'x.npz'])('%s comes back to the bit, in another type rounded, and leaves nothing beside it', async (name) => {
     const steps: number[] = [];
     await writeCheckpoint(at(name), state, { onProgress: ({ step }) => steps.push(step) });

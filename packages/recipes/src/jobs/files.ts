@@ -127,20 +127,23 @@ export async function pruneFileJob(job: PruneFileJob, context: JobContext): Prom
     start += cut.depth;
     return own;
   });
-  const record: PruneRecord = {
+  const record = (sha256: string): PruneRecord => ({
     version: 1,
     stack: cuts.map(({ stack }) => stack).join(','),
     kept,
     depth: start,
     criterion: job.keep === undefined ? 'oracle' : 'index',
-    teacher: { name: basename(job.ckpt), sha256: await stateDictHash(weights) },
+    teacher: { name: basename(job.ckpt), sha256 },
     command: context.command,
     ...(from === undefined ? {} : { from }),
-  };
+  });
   const pruned = pruneStacks(weights, Object.fromEntries(cuts.map((cut) => [cut.stack, cut.kept])));
-  if (pruned.tensors.size === weights.tensors.size) throw new CheckpointError(`${job.ckpt}: all ${start} blocks of ${record.stack} would stay`);
+  if (pruned.tensors.size === weights.tensors.size) throw new CheckpointError(`${job.ckpt}: all ${start} blocks of ${cuts.map(({ stack }) => stack).join(', ')} would stay`);
   const config = job.config === undefined ? undefined : cuts.reduce((value, cut) => prunedConfig(value, cut.stack, cut.kept), await readConfig(job.config));
-  await writeCheckpoint(job.out, pruned, { ...context, metadata: [...[...withBlocks(checkpoint.metadata, Object.fromEntries(cuts.map((cut) => [cut.stack, cut.kept])))].filter(([key]) => key !== PRUNE_RECORD_KEY), pruneMetadata(record)] });
+  const others = [...withBlocks(checkpoint.metadata, Object.fromEntries(cuts.map((cut) => [cut.stack, cut.kept])))].filter(([key]) => key !== PRUNE_RECORD_KEY);
+  const metadata = (sha256: string): [string, string][] => [...others, pruneMetadata(record(sha256))];
+  // the whole file is hashed while its half is written: the hash has its place in the header before it is known
+  await writeCheckpoint(job.out, pruned, { ...context, metadata: metadata('0'.repeat(64)), finalMetadata: stateDictHash(weights).then(metadata) });
   if (config !== undefined) await writeFileAtomic(join(dirname(job.out), 'config.json'), JSON.stringify(config, null, 2));
   for (const cut of cuts) console.log(`kept ${cut.kept.join(',')} of ${cut.depth} blocks of ${cut.stack}`);
   console.log(`wrote ${job.out}${config === undefined ? '' : ' and config.json beside it'}`);
