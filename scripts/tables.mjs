@@ -22,12 +22,9 @@ const tables = {
     return [table(['choice', ...columns.map(([, title]) => title)], lines), `${date}, ${machine}.`];
   },
   /** Everything measured against a peer in one run. */
-  benches: () => results.filter((name) => name.startsWith('bench')).flatMap((name) => {
-    const content = json(name);
-    const rows = Array.isArray(content) ? content : content.rows;
-    const measured = rows.filter(({ ratio }) => typeof ratio === 'number');
-    return [table(['what', 'against', 'times as fast', 'ours', 'theirs', 'on'], measured.map(({ name: what, peer, ratio, ours, theirs, unit = '', backend = '' }) => [what, peer, `${ratio.toFixed(2)}`, `${ours} ${unit}`, `${theirs} ${unit}`, backend])), `Medians, in turns, on ${[...new Set(measured.map(({ machine, date }) => [date, machine].filter(Boolean).join(', ')))].join('; ')}.`];
-  }),
+  benches: () => benches(() => true),
+  /** What a reader asks first. */
+  speed: () => benches(({ name, peer }) => !peer.startsWith('jax') && ['training step, width 384', 'forward, width 384', 'DiT-S/2 forward, batch 8', 'D14 against D28, width 1152', 'study of all', 'time to first image', 'peak tensor memory', 'training step: dispatches', 'compiled forward pass: submits'].some((start) => name.startsWith(start)) && peer !== 'the same, not compiled'),
   /** Every study there is, by its page's title. */
   studies: () => [
     table(['study', 'measured', 'on', 'command'], results.map((name) => [name, json(name)]).filter(([, { study }]) => study !== undefined).map(([name, { date, machine, command }]) => {
@@ -50,6 +47,12 @@ for (const path of ['README.md', ...(check ? [] : ['docs/results/index.md'])]) {
   else writeFileSync(at(path), written);
 }
 if (check && stale > 0) process.exitCode = 1;
+
+/** A table of the rows that are wanted, and where they were measured. */
+function benches(wanted) {
+  const rows = results.filter((name) => name.startsWith('bench')).flatMap(json).filter((row) => typeof row.ratio === 'number' && wanted(row));
+  return [table(['what', 'against', 'times as fast', 'ours', 'theirs', 'on'], rows.map(({ name, peer, ratio, ours, theirs, unit = '', backend = '' }) => [name, peer, ratio.toFixed(2), `${ours} ${unit}`, `${theirs} ${unit}`, backend])), `Medians, in turns, on ${[...new Set(rows.map(({ machine, date }) => [date, machine].filter(Boolean).join(', ')))].join('; ')}.`];
+}
 
 /** Mean, and deviation where there are several. */
 function overSeeds(values, digits) {
