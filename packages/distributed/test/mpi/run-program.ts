@@ -32,7 +32,7 @@ export function mpirun(ranks: number): string[] {
 /** Whether Open MPI is here. */
 export const hasMpi = /Open MPI|OpenRTE/.test(spawnSync('mpirun', ['--version'], { encoding: 'utf8' }).stdout ?? '');
 
-/** MPICH's launcher and library, where TINYFUSION_TEST_MPICH names the folder that its Debian packages were unpacked to. */
+/** MPICH's launcher and library, where TINYFUSION_TEST_MPICH names the folder that its Debian packages were unpacked to: `/` where they are installed. */
 export function mpich(ranks: number): { under: string[]; env: Record<string, string>; library: string } | undefined {
   const root = process.env['TINYFUSION_TEST_MPICH'];
   if (root === undefined) return undefined;
