@@ -1,7 +1,7 @@
 // Starts tfjs's WASM backend, with our kernels or without.
 import '@tensorflow/tfjs';
 import * as tf from '@tensorflow/tfjs-core';
-import { meanMagnitude } from './turns.mjs';
+import { meanMagnitude } from './numbers.mjs';
 
 /** @param options `kernels`: `'ours'` or `'stock'` */
 export async function startBackend({ kernels = 'ours' }) {

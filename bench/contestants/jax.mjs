@@ -1,6 +1,7 @@
 // jax-js on its WASM device, the forward pass compiled by `jit`.
 import { blockUntilReady, defaultDevice, init, jit, nn, numpy as np } from '@jax-js/jax';
-import { deviationOf, ditInputs, fill, meanMagnitude, takeTurns } from './turns.mjs';
+import { deviationOf, ditInputs, fill, meanMagnitude } from './numbers.mjs';
+import { takeTurns } from './turns.mjs';
 
 await init('wasm');
 defaultDevice('wasm');

@@ -1,7 +1,7 @@
 // Our models as contestants have them.
 import * as tf from '@tensorflow/tfjs-core';
 import { DiT } from '@tinyfusion/models';
-import { deviationOf, ditInputs, fill } from './turns.mjs';
+import { deviationOf, ditInputs, fill } from './numbers.mjs';
 
 /** A DiT with the numbers that every contestant has, and its inputs. */
 export function ditOf(work) {

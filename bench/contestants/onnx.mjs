@@ -9,7 +9,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startBackend } from './backend.mjs';
 import { ditOf, filled, vaeConfig } from './models.mjs';
-import { ditInputs, fill, meanMagnitude, takeTurns } from './turns.mjs';
+import { ditInputs, fill, meanMagnitude } from './numbers.mjs';
+import { takeTurns } from './turns.mjs';
 
 await takeTurns(async (work) => {
   await startBackend({});

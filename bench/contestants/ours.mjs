@@ -8,7 +8,8 @@ import { createRng } from '@tinyfusion/core';
 import { LayerGates, gateHook, skippingHook } from '@tinyfusion/sampler';
 import { checked, startBackend, peakBytes } from './backend.mjs';
 import { ditOf, filled, vaeConfig } from './models.mjs';
-import { fill, takeTurns } from './turns.mjs';
+import { fill } from './numbers.mjs';
+import { takeTurns } from './turns.mjs';
 const tensor = (name, shape) => tf.tensor(fill(name, shape.reduce((a, b) => a * b, 1), 1), shape);
 
 const works = {

@@ -1,7 +1,7 @@
 // A DiT as one writes it in plain tfjs. `layout: 'pytorch'`: weights [out, in], gradients tfjs's own; `'best'`: weights
 // [in, out], and gradients arranged by hand so that every product is a plain one of two matrices.
 import * as tf from '@tensorflow/tfjs-core';
-import { deviationOf, ditInputs, fill } from './turns.mjs';
+import { deviationOf, ditInputs, fill } from './numbers.mjs';
 
 const last2 = (x) => [...x.shape.slice(0, -2).keys(), x.rank - 1, x.rank - 2];
 const swap = (x) => tf.transpose(x, last2(x));
