@@ -3,7 +3,7 @@ import { createRng, restoreRng } from '@tinyfusion/core';
 import type { ImageDataset } from '@tinyfusion/data';
 import { useBackend } from '@tinyfusion/kernels';
 import { AutoencoderKL, DiT, type DiTConfig, type MARConfig } from '@tinyfusion/models';
-import { type LatentDataset, distill, encodeDataset, fashionMar, learnMasks, optimise, shallowCopy, train } from '@tinyfusion/recipes';
+import { type LatentDataset, distill, encodeDataset, fashionMar, learnBranches, learnMasks, optimise, shallowCopy, train } from '@tinyfusion/recipes';
 import { AdamW, type Collective, constant, singleCollective, threadCollective, threadMemory } from '@tinyfusion/train';
 import { parseSafetensors } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
@@ -91,6 +91,21 @@ describe('ranks that share a batch', () => {
       for (const numbers of await onRanks(2, run)) expectClose(numbers, one, 3e-5);
     }
     teacher.dispose();
+  });
+
+  it('learn branches as one rank does, by the times that rank 0 has', async () => {
+    const costs = { unit: 'ms', rest: 1, blocks: [3, 3, 3, 3], attention: [1, 1, 1, 1], mlp: [2, 2, 2, 2] };
+    const learn = (given: object) => async (collective: Collective): Promise<number[]> => {
+      const teacher = teacherOf(); // adapters are put into it
+      const { losses, decision, costs: used } = await learnBranches(teacher, toyLatents(), { steps: 8, batchSize: 6, seed: 2, faster: 1.5, lr: 0.01, collective, ...given });
+      teacher.dispose();
+      return [...losses.map(([, value]) => value), decision.cost!, ...decision.groups.map((g) => g.confidence), ...('costs' in given ? [] : used.blocks)];
+    };
+    const one = await learn({ costs })(singleCollective());
+    for (const numbers of await onRanks(2, learn({ costs }))) expectClose(numbers, one, 3e-5);
+    // what is measured differs from run to run, and not from rank to rank
+    const [first, second] = await onRanks(2, learn({ faster: 1.05 }));
+    expect(second).toEqual(first);
   });
 
   it('go on from rank 0’s file, other numbers of ranks too, to the bit with the same', async () => {

@@ -81,6 +81,7 @@ export function program(): Command {
     .option('--model <file>', 'checkpoint of ours, or SiT or MAR for their embedded teachers (default: the embedded DiT)')
     .option('--steps <n>', 'steps', count, 1000)
     .option('--batch <n>', 'samples a step; the batch that is timed, too', count, 64)
+    .option('--parts <n>', 'compute a batch in so many parts, for less memory at a time (default: 1, more where it does not fit)', count)
     .option('--lr <x>', 'learning rate of the adapters', number, 1e-4)
     .option('--gate-lr <x>', 'learning rate of the gates', number, 1e-3)
     .option('--data <path>', 'train on this: a pack (tinyfusion pack), or a folder of IDX files (default: the embedded images)')
@@ -90,7 +91,7 @@ export function program(): Command {
     .option('--save-every <n>', 'with --run: steps between saves', count, 100)
     .option('--keep-every <n>', 'with --run: saves at multiples of this are kept beside the last three', count)
     .option('--out <file>', 'the decision as JSON, for prune --masks', 'branches.json')
-    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).learnBranchesJob(options, context)));
+    .action((options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).learnBranchesJob(options, context), { shared: true }));
 
   job(main, 'prune', 'cut a model to chosen layers')
     .option('--model <file>', 'checkpoint of ours, or SiT or MAR for their embedded teachers (default: the embedded DiT)')

@@ -52,7 +52,7 @@ export async function runJob({ backend, debug = false, workers = 1 }: JobOptions
   const command = `tinyfusion ${process.argv.slice(2).join(' ')}`;
   try {
     const ranks = launchedByMpi()?.size ?? 1;
-    if (ranks > 1 && !shared) throw new ArgumentError('the number of processes', ranks, 'one, as this job is not shared among several (train, distill, learn-masks, sample, evaluate and stats are); start it without mpirun');
+    if (ranks > 1 && !shared) throw new ArgumentError('the number of processes', ranks, 'one, as this job is not shared among several (train, distill, learn-masks, learn-branches, sample, evaluate and stats are); start it without mpirun');
     collective = ranks > 1 ? await defaultCollective() : undefined;
     if (workers > 1 && typeof job === 'object') {
       await inThreads(job, { workers, ranks, backend: backend ?? 'auto', command, signal: controller.signal, onProgress: display.onProgress });

@@ -4,11 +4,11 @@ import { injectLora } from '@tinyfusion/lora';
 import type { DiT } from '@tinyfusion/models';
 import { type CostTable, measureBlocks } from '@tinyfusion/pruning';
 import { type BranchDecision, BranchGates, type GateSchedule, branchCosts, branchDecision, branchGateHook, defaultScaling, defaultTau, expectedCost } from '@tinyfusion/sampler';
-import { AdamW, Ema, constant, trainingProgress } from '@tinyfusion/train';
+import { AdamW, Ema, broadcastJson, constant, singleCollective, trainingProgress } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
-import { optimise } from './loop.js';
+import { type Shared, optimise, rowsOf, rowsOfRank } from './loop.js';
 import { type Objective, objectiveOf } from './objective.js';
 
 /**
@@ -18,12 +18,14 @@ import { type Objective, objectiveOf } from './objective.js';
  *
  * Cost: a few seconds of timing, then one forward and backward pass of the whole model a step.
  */
-export interface LearnBranchesOptions extends LongTaskOptions, Checkpointing<BranchDecision> {
+export interface LearnBranchesOptions extends LongTaskOptions, Shared, Checkpointing<BranchDecision> {
   /** How many times as fast a forward pass is to be, e.g. 1.4. */
   faster: number;
   steps: number;
   /** Default 64. It is also the batch that is timed. */
   batchSize?: number;
+  /** Parts of a batch that are computed one after another, with the mean of their gradients: less memory at a time. Default 1; more where memory does not do. */
+  parts?: number | undefined;
   /** Learning rate of the adapters. Default 1e-4. */
   lr?: number;
   /** Learning rate of the gates. Default ten times `lr`. */
@@ -34,7 +36,7 @@ export interface LearnBranchesOptions extends LongTaskOptions, Checkpointing<Bra
   tau?: GateSchedule;
   /** Default 100 throughout. */
   scaling?: GateSchedule;
-  /** Measured before, e.g. on another device. Default: measured here; a run that goes on keeps what it measured. */
+  /** Measured before, e.g. on another device. Default: measured here, by rank 0 where there are several; a run that goes on keeps what it measured. */
   costs?: CostTable;
   objective?: Objective<DiT>;
   seed: number;
@@ -55,13 +57,15 @@ export interface LearnedBranches {
  * @throws ArgumentError where the model cannot be made that fast, with how fast it can
  */
 export async function learnBranches(teacher: DiT, data: LatentDataset, options: LearnBranchesOptions): Promise<LearnedBranches> {
-  const { faster, steps, batchSize = 64, lr = 1e-4, gateLr = 10 * lr, costWeight = 1, tau = defaultTau, scaling = defaultScaling, objective = objectiveOf(teacher), seed, signal, onProgress, resume, checkpoint } = options;
+  const { faster, steps, batchSize = 64, parts, lr = 1e-4, gateLr = 10 * lr, costWeight = 1, tau = defaultTau, scaling = defaultScaling, objective = objectiveOf(teacher), seed, signal, onProgress, collective = singleCollective(), resume, checkpoint } = options;
   if (!(faster > 1)) throw new ArgumentError('faster', faster, 'more than 1, e.g. 1.4 for a model 1.4 times as fast');
   const depth = teacher.blocks.length;
   const rng = createRng(seed);
-  let batches = data.batches(batchSize, rng.split('data'));
+  const rows = rowsOfRank(collective, batchSize);
+  let batches = data.batches(batchSize, rng.split('data'), rows);
   let [draws, gumbel] = [rng.split('noise'), rng.split('gumbel')];
-  const costs = options.costs ?? (resume === undefined ? undefined : trainingProgress<{ history: History }>(resume).history.costs) ?? (await timed(teacher, batchSize, { signal, onProgress }));
+  const measured = async (): Promise<CostTable> => (resume === undefined ? undefined : trainingProgress<{ history: History }>(resume).history.costs) ?? timed(teacher, batchSize, { signal, onProgress });
+  const costs = options.costs ?? (await broadcastJson(collective, collective.rank === 0 ? await measured() : undefined))!;
   const units = branchCosts(costs);
   const whole = costs.rest + costs.blocks.reduce((a, b) => a + b, 0);
   const all = units.reduce((a, b) => a + b, 0);
@@ -77,11 +81,11 @@ export async function learnBranches(teacher: DiT, data: LatentDataset, options: 
   const decided = async (): Promise<BranchDecision> => branchDecision(gates.groups, (await Promise.all(ema.averages().map((g) => g.data()))) as Float32Array[], scaling(steps - 1, steps), { costs, budget });
   try {
     await optimise(
-      (step, report) => {
+      (step, report, part) => {
         const s = scaling(step, steps);
         const { masks } = gates.sample(batchSize, { tau: tau(step, steps), scaling: s, rng: gumbel });
-        const draw = objective.draw(teacher, batches.next(), draws);
-        const loss = tf.mean(draw.terms(draw.forward(teacher, { branchHook: branchGateHook(masks) })).loss) as tf.Scalar;
+        const draw = objective.draw(teacher, batches.next(part), draws, part);
+        const loss = tf.mean(draw.terms(draw.forward(teacher, { branchHook: branchGateHook(masks.map((mask) => rowsOf(mask, part))) })).loss) as tf.Scalar;
         const time = expectedCost(gates, units, { scaling: s });
         report('time', tf.div(tf.add(time, fixed), whole) as tf.Scalar);
         const above = tf.relu(tf.div(tf.sub(time, budget), Math.max(budget, 0.01 * all)));
@@ -99,7 +103,7 @@ export async function learnBranches(teacher: DiT, data: LatentDataset, options: 
           save: (): Streams => ({ data: batches.position(), noise: draws.state(), gumbel: gumbel.state() }),
           restore: (saved: object) => {
             const streams = saved as Streams;
-            batches = data.batches(batchSize, streams.data);
+            batches = data.batches(batchSize, streams.data, rows);
             [draws, gumbel] = [restoreRng(streams.noise), restoreRng(streams.gumbel)];
           },
         },
@@ -108,6 +112,8 @@ export async function learnBranches(teacher: DiT, data: LatentDataset, options: 
           restore: (saved: object) => void ({ losses } = saved as History),
         },
         beforeStep: () => batches.ready?.(),
+        micro: { batchSize, parts },
+        collective,
         keep: keeping({ resume, checkpoint }, decided),
         signal,
         onProgress,

@@ -77,6 +77,9 @@ describe.skipIf(!hasMpi)('the command line under mpirun (skipped where there is 
       expect(learned.stderr.match(/backend:/g)).toHaveLength(1);
       const pruned = tinyfusion(['prune', '--masks', `masks-${ranks}.json`, '--out', `shallow-${ranks}.safetensors`, '--backend', 'wasm'], 1);
       expect(pruned.status, pruned.stderr).toBe(0);
+      const branches = tinyfusion(['learn-branches', '--faster', '1.1', '--steps', '3', '--batch', '8', '--images', '100', '--backend', 'wasm', '--out', `branches-${ranks}.json`], ranks);
+      expect(branches.status, branches.stderr).toBe(0);
+      expect(branches.stdout.match(/keep layers /g)).toHaveLength(1);
       const recovered = tinyfusion(['distill', '--student', 'shallow-1.safetensors', '--steps', '6', '--batch', '8', '--images', '100', '--beta', '0', '--backend', 'wasm', '--run', `recovery-${ranks}`, '--save-every', '3', '--out', `recovered-${ranks}.safetensors`], ranks);
       expect(recovered.status, recovered.stderr).toBe(0);
     }

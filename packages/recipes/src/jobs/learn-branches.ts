@@ -4,7 +4,7 @@ import type { BranchDecision } from '@tinyfusion/sampler';
 import { stateDictHash } from '@tinyfusion/weights';
 import { learnBranches } from '../learn-branches.js';
 import { RunFolder } from '../runs/run-folder.js';
-import { type JobContext, loadModel, write } from './context.js';
+import { type JobContext, leads, loadModel, write } from './context.js';
 import { checkFits, openTrainingData } from './training-data.js';
 import type { StoredDecision } from './decision.js';
 
@@ -15,6 +15,8 @@ export interface LearnBranchesJob {
   faster: number;
   steps: number;
   batch: number;
+  /** Parts of a batch that are computed one after another. Default: 1. */
+  parts?: number;
   lr: number;
   gateLr: number;
   images: number;
@@ -29,15 +31,16 @@ export interface LearnBranchesJob {
 }
 
 /** Learns which attention and MLP branches stay within a budget of time, and writes the decision as JSON. */
-export async function learnBranchesJob({ faster, steps, batch, lr, gateLr, images, seed, ...job }: LearnBranchesJob, context: JobContext): Promise<void> {
+export async function learnBranchesJob({ faster, steps, batch, parts, lr, gateLr, images, seed, ...job }: LearnBranchesJob, context: JobContext): Promise<void> {
   const { model, state, name } = await loadModel(job.model);
   if (model instanceof MAR) throw new ArgumentError('--model', name, 'a DiT or SiT: the blocks of a MAR stay whole');
   const sha256 = await stateDictHash(state);
   using data = await openTrainingData(job.data, { images }, context);
   checkFits(data, model);
-  await using run = job.run === undefined ? undefined : await RunFolder.open(job.run, { task: 'learn-branches', data: data.hash, model: sha256, faster, steps, batch, lr, gateLr, images, seed }, { command: context.command, every: job.saveEvery, ...(job.keepEvery === undefined ? {} : { keepEvery: job.keepEvery }) });
+  await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'learn-branches', data: data.hash, model: sha256, faster, steps, batch, lr, gateLr, images, seed }, { command: context.command, every: job.saveEvery, ...(job.keepEvery === undefined ? {} : { keepEvery: job.keepEvery }) });
   const latents = await data.latents();
-  const learned = await learnBranches(model, latents, { faster, steps, batchSize: batch, lr, gateLr, seed, ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'branches.json' })) });
+  const learned = await learnBranches(model, latents, { faster, steps, batchSize: batch, parts, lr, gateLr, seed, ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'branches.json' })), collective: context.collective });
+  if (!leads(context)) return;
   const { attention, mlp } = learned.decision.droppedBranches;
   const kept = model.blocks.map((_, i) => i).filter((i) => !attention.includes(i) || !mlp.includes(i));
   const branches = { attention: attention.filter((i) => kept.includes(i)), mlp: mlp.filter((i) => kept.includes(i)) };
