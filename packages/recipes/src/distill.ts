@@ -1,13 +1,13 @@
 import { type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
 import type { BatchPosition } from '@tinyfusion/data';
-import { type FeatureDecay, FeatureGuard, type FeatureGuardState, type LayerPair, decayingWeight, evenLayerMap, layerFeatureLosses } from '@tinyfusion/distill';
+import { type FeatureDecay, FeatureGuard, type FeatureGuardState, type LayerPair, decayingWeight, layerFeatureLosses } from '@tinyfusion/distill';
 import { AdamW, Ema, cosine, singleCollective } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
 import { type Shared, optimise, rowsOfRank } from './loop.js';
 import { type Objective, type Prunable, objectiveOf } from './objective.js';
-import { captureOverStacks, depthOf } from './stacks.js';
+import { captureOverStacks, evenMapOverStacks } from './stacks.js';
 
 /**
  * Recovers a shallow model by distillation from its teacher: noise and variance follow the teacher's and the truth, and
@@ -38,7 +38,7 @@ export interface DistillOptions<M = Prunable> extends LongTaskOptions, Shared, C
   decay?: FeatureDecay;
   /** How many times its typical value the feature loss of a layer may be, some steps in a row, before the run ends. Default 20; `Infinity`: no guard. */
   guard?: number;
-  /** Default: every block of the student with the teacher's at the same relative depth; i → 2i + 1 at half the depth. */
+  /** Default: every block of the student with the teacher's at the same relative depth of its stack; i → 2i + 1 at half the depth. */
   layerMap?: readonly LayerPair[];
   /** Default 0.9999 with warm-up. */
   emaDecay?: number;
@@ -58,7 +58,7 @@ export interface RecoveryCurves {
  * @throws TinyFusionError `FEATURE_EXPLOSION` that names the layer whose feature loss explodes
  */
 export async function distill<M extends Prunable>(student: M, teacher: M, data: LatentDataset, options: DistillOptions<M>): Promise<RecoveryCurves> {
-  const { steps, batchSize = 64, parts, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap = evenLayerMap(depthOf(teacher), depthOf(student)), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
+  const { steps, batchSize = 64, parts, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap = evenMapOverStacks(teacher, student), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
   const rng = createRng(seed);
   const rows = rowsOfRank(collective ?? singleCollective(), batchSize);
   let batches = data.batches(batchSize, rng.split('data'), rows);

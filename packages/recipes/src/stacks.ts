@@ -1,3 +1,4 @@
+import { type LayerPair, evenLayerMap, layerMapOfChoice, layerMapOfGroups } from '@tinyfusion/distill';
 import { type BlockHook, type Module, captureFeatures, hooksByStack } from '@tinyfusion/nn';
 import { gateHook, skippingHook } from '@tinyfusion/sampler';
 import type * as tf from '@tensorflow/tfjs-core';
@@ -55,4 +56,35 @@ export function captureOverStacks(model: Prunable, layers: readonly number[]): {
 /** The kept layers of each stack, counted from the stack's first. */
 export function keptByStack(model: Prunable, kept: readonly number[]): { name: string; kept: number[] }[] {
   return stacksOf(model).map(({ name, start, depth }) => ({ name, kept: kept.filter((l) => l >= start && l < start + depth).map((l) => l - start) }));
+}
+
+/** Which stack a layer is in, counted over all layers. */
+export const stackOf = (model: Prunable, layer: number): Stack | undefined => stacksOf(model).find(({ start, depth }) => layer >= start && layer < start + depth);
+
+/** {@link evenLayerMap} within each stack: layers of different stacks do different work, of other shapes with MAR. */
+export function evenMapOverStacks(teacher: Prunable, student: Prunable): LayerPair[] {
+  const own = stacksOf(student);
+  return stacksOf(teacher).flatMap(({ start, depth }, i) => {
+    const { start: first, depth: count } = own[i]!;
+    return count === 0 ? [] : evenLayerMap(depth, count).map(([to, from]): LayerPair => [first + to, start + from]);
+  });
+}
+
+/** {@link layerMapOfChoice} within each stack. */
+export function choiceMapOverStacks(teacher: Prunable, kept: readonly number[]): LayerPair[] {
+  let first = 0;
+  return stacksOf(teacher).flatMap(({ start, depth }) => {
+    const own = kept.filter((layer) => layer >= start && layer < start + depth).map((layer) => layer - start);
+    const pairs = own.length === 0 ? [] : layerMapOfChoice(own, depth).map(([to, from]): LayerPair => [first + to, start + from]);
+    first += own.length;
+    return pairs;
+  });
+}
+
+/** {@link layerMapOfGroups}; a group that goes on into another stack ends, for its last kept layer, where that layer's stack does. */
+export function groupMapOverStacks(teacher: Prunable, kept: readonly number[], groups: readonly (readonly [kept: number, size: number])[]): LayerPair[] {
+  return layerMapOfGroups(groups.map(([own, size]) => ({ kept: own, size }))).map(([to, from]) => {
+    const { start, depth } = stackOf(teacher, kept[to]!)!;
+    return [to, Math.min(from, start + depth - 1)];
+  });
 }

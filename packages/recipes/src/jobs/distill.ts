@@ -1,5 +1,5 @@
 import { ArgumentError, type LongTaskOptions } from '@tinyfusion/core';
-import { type FeatureDecay, type LayerPair, evenLayerMap, layerMapOfChoice, layerMapOfGroups, proposeThreshold } from '@tinyfusion/distill';
+import { type FeatureDecay, type LayerPair, proposeThreshold } from '@tinyfusion/distill';
 import { saveModel } from '@tinyfusion/models';
 import { type PruneRecord, belongTogether, pruneMetadata } from '@tinyfusion/pruning';
 import { stateDictHash } from '@tinyfusion/weights';
@@ -8,7 +8,7 @@ import { distill } from '../distill.js';
 import type { LatentDataset } from '../latents.js';
 import type { Prunable } from '../objective.js';
 import { RunFolder } from '../runs/run-folder.js';
-import { depthOf } from '../stacks.js';
+import { choiceMapOverStacks, depthOf, evenMapOverStacks, groupMapOverStacks, stackOf, stacksOf } from '../stacks.js';
 import { type JobContext, leads, loadModel, write } from './context.js';
 import { checkModelPath, writeModel } from './model-file.js';
 import { type SampleGridJob, sampleGrid } from './sample-grid.js';
@@ -60,7 +60,7 @@ export async function distillJob(job: DistillJob, context: JobContext): Promise<
   const belonging = student.record === undefined ? undefined : belongTogether(student.record, hash);
   if (belonging?.ok === false && job.anyTeacher !== true) throw new ArgumentError('--teacher', teacher.name, `the model that ${student.name} was cut from: ${belonging.reason}. With --any-teacher this one is taken`);
   if (student.model.constructor !== teacher.model.constructor) throw new ArgumentError('distill: student', student.model.constructor.name, `a ${teacher.model.constructor.name} as its teacher`);
-  const layerMap = mapOf(job.map, depthOf(teacher.model), depthOf(student.model), belonging?.ok === false ? undefined : student.record);
+  const layerMap = mapOf(job.map, teacher.model, student.model, belonging?.ok === false ? undefined : student.record);
   using data = await openTrainingData(job.data, { images }, context);
   checkFits(data, teacher.model);
   await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'distill', data: data.hash, student: await stateDictHash(student.state), teacher: hash, steps, batch, lr, alpha, sigmas: job.sigmas, beta, decay, mask, map: layerMap.flat(), guard, images, seed }, { command: context.command, every: job.saveEvery, ...(job.keepEvery === undefined ? {} : { keepEvery: job.keepEvery }) });
@@ -77,22 +77,26 @@ export async function distillJob(job: DistillJob, context: JobContext): Promise<
 }
 
 /** Which layer of the student follows which of the teacher's. @throws ArgumentError where they do not fit the models */
-function mapOf(text: string | undefined, depth: number, count: number, record: PruneRecord | undefined): readonly LayerPair[] {
+function mapOf(text: string | undefined, teacher: Prunable, student: Prunable, record: PruneRecord | undefined): readonly LayerPair[] {
+  const [depth, count] = [depthOf(teacher), depthOf(student)];
   if (text === undefined) {
     if (record?.layerMap !== undefined) return record.layerMap;
-    if (record?.groups !== undefined) return layerMapOfGroups(record.groups.map(([kept, size]) => ({ kept, size })));
+    if (record?.groups !== undefined) return groupMapOverStacks(teacher, record.kept, record.groups);
   }
   if (text === undefined || text === 'even') {
-    if (count > depth) throw new ArgumentError('distill: student', `${count} layers`, `at most the teacher's ${depth}`);
-    return evenLayerMap(depth, count);
+    for (const [i, stack] of stacksOf(student).entries()) {
+      const most = stacksOf(teacher)[i]!.depth;
+      if (stack.depth > most) throw new ArgumentError('distill: student', `${stack.depth} layers in ${stack.name}`, `at most the teacher's ${most}`);
+    }
+    return evenMapOverStacks(teacher, student);
   }
   if (text === 'choice') {
     if (record?.kept.length !== count) throw new ArgumentError('--map', text, 'even, or pairs such as 0:1,1:3: the student has no record of whole layers cut from this teacher');
-    return layerMapOfChoice(record.kept, depth);
+    return choiceMapOverStacks(teacher, record.kept);
   }
   const pairs = text.split(',').map((pair) => /^\s*(\d+)\s*:\s*(\d+)\s*$/.exec(pair)?.slice(1).map(Number) as [number, number] | undefined);
-  const fits = (pair: (typeof pairs)[number], i: number): boolean => pair !== undefined && pair[0] < count && pair[1] < depth && (i === 0 || pair[0] > (pairs[i - 1]?.[0] ?? -1));
-  if (!pairs.every(fits)) throw new ArgumentError('--map', text, `even, choice, or ascending pairs of a student's layer (0 to ${count - 1}) and a teacher's (0 to ${depth - 1}), e.g. 0:1,1:3`);
+  const fits = (pair: (typeof pairs)[number], i: number): boolean => pair !== undefined && pair[0] < count && pair[1] < depth && (i === 0 || pair[0] > (pairs[i - 1]?.[0] ?? -1)) && stackOf(student, pair[0])!.name === stackOf(teacher, pair[1])!.name;
+  if (!pairs.every(fits)) throw new ArgumentError('--map', text, `even, choice, or ascending pairs of a student's layer (0 to ${count - 1}) and a teacher's (0 to ${depth - 1}) of the same stack, e.g. 0:1,1:3`);
   return pairs as LayerPair[];
 }
 

@@ -1,0 +1,46 @@
+import { createRng } from '@tinyfusion/core';
+import { useBackend } from '@tinyfusion/kernels';
+import { DiT, MAR } from '@tinyfusion/models';
+import * as tf from '@tensorflow/tfjs-core';
+import { beforeAll, expect, it } from 'vitest';
+import { type LatentDataset, distill, fashionMar, fashionTeacher, shallowCopy } from '../src/index.js';
+import { choiceMapOverStacks, evenMapOverStacks, groupMapOverStacks } from '../src/stacks.js';
+
+beforeAll(async () => {
+  await useBackend({ prefer: 'wasm' });
+});
+
+// four layers in the encoder, two in the decoder, where sequences are longer
+const marOf = (): MAR => new MAR({ ...fashionMar, inputSize: 4, encoderWidth: 16, encoderDepth: 4, encoderHeads: 2, decoderWidth: 16, decoderDepth: 2, decoderHeads: 2, mlpRatio: 2, numClasses: 3, headDepth: 1, headWidth: 16 }, { init: createRng(1) });
+
+const latents: LatentDataset = {
+  shape: [4, 4, 4],
+  labels: Int32Array.of(0, 1, 2),
+  batches: (batchSize) => {
+    const rng = createRng(2);
+    return {
+      next: () => ({ latents: tf.tensor4d(rng.normal(batchSize * 64), [batchSize, 4, 4, 4]), labels: tf.tensor1d(rng.integers(0, 3, batchSize), 'int32') }),
+      position: () => ({ epochStart: rng.state(), taken: 0 }),
+    };
+  },
+};
+
+it('layers follow those of their own stack, however unevenly the stacks are cut', async () => {
+  const teacher = marOf();
+  const student = await shallowCopy(teacher, [0, 4, 5]);
+  expect(evenMapOverStacks(teacher, student)).toEqual([[0, 3], [1, 4], [2, 5]]);
+  expect(choiceMapOverStacks(teacher, [0, 2, 5])).toEqual([[0, 1], [1, 3], [2, 5]]);
+  expect(groupMapOverStacks(teacher, [0, 3], [[1, 2], [1, 4]]), 'a group over the border').toEqual([[0, 1], [1, 3]]);
+  const { loss } = await distill(student, teacher, latents, { steps: 2, batchSize: 3, seed: 0 });
+  expect(loss.every(([, value]) => Number.isFinite(value))).toBe(true);
+  for (const model of [student, teacher]) model.dispose();
+});
+
+it('with one stack the maps are those of its layers', async () => {
+  const teacher = new DiT({ ...fashionTeacher, depth: 6, hiddenSize: 16, numHeads: 2 }, { init: createRng(1) });
+  const student = await shallowCopy(teacher, [0, 2, 5]);
+  expect(evenMapOverStacks(teacher, student)).toEqual([[0, 1], [1, 3], [2, 5]]);
+  expect(choiceMapOverStacks(teacher, [0, 2, 5])).toEqual([[0, 1], [1, 4], [2, 5]]);
+  expect(groupMapOverStacks(teacher, [0, 2, 5], [[1, 2], [2, 4]])).toEqual([[0, 1], [2, 5]]);
+  for (const model of [student, teacher]) model.dispose();
+});
