@@ -91,7 +91,8 @@ it('measures on the device itself, as it is asked to', async () => {
   expect(Object.keys(choice!.tried)).toEqual(rivals);
   for (const outcome of Object.values(choice!.tried)) expect(outcome).toMatch(/^[\d.e+-]+ ms$/);
   expect(rivals).toContain(choice!.form.name);
-  // more work takes longer
+  // more work takes longer, at the quickest of some times: other programs may slow any of them
+  const quickest = async (run: () => void): Promise<number> => Math.min(await timeOf(gpu, run), await timeOf(gpu, run), await timeOf(gpu, run));
   const work = (width: number) => {
     const [x, weight] = [tf.ones<tf.Rank.R2>([4, width]), tf.ones<tf.Rank.R2>([width, width])];
     const run = (): void => void gpu.buffer(linear(x, weight));
@@ -103,9 +104,9 @@ it('measures on the device itself, as it is asked to', async () => {
   const { supportTimestampQuery } = backend;
   for (const byTheDevice of new Set([supportTimestampQuery, false])) {
     backend.supportTimestampQuery = byTheDevice;
-    const less = await timeOf(gpu, little);
+    const less = await quickest(little);
     expect(less).toBeGreaterThan(0);
-    expect(await timeOf(gpu, much)).toBeGreaterThan(less);
+    expect(await quickest(much)).toBeGreaterThan(less);
   }
   backend.supportTimestampQuery = supportTimestampQuery;
 });
