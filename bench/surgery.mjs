@@ -30,9 +30,9 @@ try {
     times.push(seconds(() => void peaks.push(cut())));
   }
   const [ours, theirs] = [Math.min(...times), Math.min(...copies)];
-  const row = { name: `cut ${(statSync(whole).size / 1e9).toFixed(2)} GB to half`, backend: 'none', peer: 'copying the half', ratio: theirs / ours, ours, theirs, unit: 's', runs, peakMB: Math.max(...peaks), machine: `${cpus().length} × ${cpus()[0].model}, Node ${process.versions.node}` };
+  const row = { name: `cut ${(statSync(whole).size / 1e9).toFixed(2)} GB to half`, backend: 'none', peer: 'copying the half', ratio: +(theirs / ours).toFixed(2), ours: +ours.toFixed(2), theirs: +theirs.toFixed(2), unit: 's', runs, peakMB: Math.max(...peaks), machine: `${cpus().length} × ${cpus()[0].model.trim()}, Node ${process.versions.node}`, date: new Date().toISOString().slice(0, 10) };
   console.log(`${row.name}: ${ours.toFixed(2)} s; copying what stays: ${theirs.toFixed(2)} s (${(ours / theirs).toFixed(2)} times that); ${row.peakMB} MB at most`);
-  if (values.json !== undefined) writeFileSync(values.json, JSON.stringify([row], null, 2));
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify([row], null, 2)}\n`);
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
