@@ -133,6 +133,7 @@ const AHEAD = 128 * 2 ** 20;
  * @throws CheckpointError where the ending is another, or the file cannot be written
  */
 export async function writeCheckpoint(path: string, { tensors, metadata: own }: StateDict, { metadata = own, finalMetadata, signal, onProgress }: WriteCheckpointOptions = {}): Promise<void> {
+  finalMetadata?.catch(() => {}); // it is awaited below, where nothing else has failed before
   const list = [...tensors];
   let done = 0;
   const begun = (): void => {
@@ -141,7 +142,6 @@ export async function writeCheckpoint(path: string, { tensors, metadata: own }: 
   };
   const format = /\.(safetensors|pt|pth|ckpt|npz)$/.exec(path)?.[1];
   if (format === undefined) throw new CheckpointError(`${path} names no format; expected it to end in .safetensors, .pt, .pth, .ckpt or .npz`);
-  finalMetadata?.catch(() => {}); // it is awaited below, maybe after the disk is full
   await writeAtomic(path, async (handle) => {
     if (format === 'safetensors') {
       const header = safetensorsHeader(list, metadata);

@@ -104,6 +104,7 @@ async function sha256(parts: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): 
     else hash.update(part);
   }
   if (hash !== undefined) return hash.digest('hex');
-  const digest = await crypto.subtle.digest('SHA-256', await new Blob(all as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+  const whole = all.length === 1 ? (all[0] as Uint8Array<ArrayBuffer>) : await new Blob(all as Uint8Array<ArrayBuffer>[]).arrayBuffer();
+  const digest = await crypto.subtle.digest('SHA-256', whole);
   return Array.from(new Uint8Array(digest), (b) => b.toString(16).padStart(2, '0')).join('');
 }

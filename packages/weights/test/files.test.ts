@@ -39,6 +39,8 @@ describe('writeCheckpoint', () => {
     }
     await expect(writeCheckpoint(at('copy.safetensors'), large, { metadata: text(''), finalMetadata: Promise.resolve(text('much longer')) })).rejects.toThrow(/header of \d+ bytes, expected \d+/);
     await expect(writeCheckpoint(at('copy.safetensors'), large, { finalMetadata: Promise.reject(new CheckpointError('no hash')) })).rejects.toThrow('no hash');
+    // what fails first is said, and the other failure is not left unhandled
+    await expect(writeCheckpoint(at('copy.bin'), large, { finalMetadata: Promise.reject(new CheckpointError('no hash')) })).rejects.toThrow(/names no format/);
     expect(await stateDictHash(await loadCheckpoint(at('copy.safetensors')))).toBe(await hash);
   });
 
