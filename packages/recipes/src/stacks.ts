@@ -1,3 +1,4 @@
+import { ArgumentError } from '@tinyfusion/core';
 import { type LayerPair, evenLayerMap, layerMapOfChoice, layerMapOfGroups } from '@tinyfusion/distill';
 import { type BlockHook, type Module, captureFeatures, hooksByStack } from '@tinyfusion/nn';
 import { gateHook, skippingHook } from '@tinyfusion/sampler';
@@ -72,19 +73,24 @@ export function evenMapOverStacks(teacher: Prunable, student: Prunable): LayerPa
 
 /** {@link layerMapOfChoice} within each stack. */
 export function choiceMapOverStacks(teacher: Prunable, kept: readonly number[]): LayerPair[] {
+  const own = keptByStack(teacher, kept);
   let first = 0;
-  return stacksOf(teacher).flatMap(({ start, depth }) => {
-    const own = kept.filter((layer) => layer >= start && layer < start + depth).map((layer) => layer - start);
-    const pairs = own.length === 0 ? [] : layerMapOfChoice(own, depth).map(([to, from]): LayerPair => [first + to, start + from]);
-    first += own.length;
+  return stacksOf(teacher).flatMap(({ start, depth }, i) => {
+    const layers = own[i]!.kept;
+    const pairs = layers.length === 0 ? [] : layerMapOfChoice(layers, depth).map(([to, from]): LayerPair => [first + to, start + from]);
+    first += layers.length;
     return pairs;
   });
 }
 
-/** {@link layerMapOfGroups}; a group that goes on into another stack ends, for its last kept layer, where that layer's stack does. */
+/**
+ * {@link layerMapOfGroups}; a group that goes on into another stack ends, for its last kept layer, where that layer's stack does.
+ * @throws ArgumentError where the groups keep other layers than `kept`
+ */
 export function groupMapOverStacks(teacher: Prunable, kept: readonly number[], groups: readonly (readonly [kept: number, size: number])[]): LayerPair[] {
   return layerMapOfGroups(groups.map(([own, size]) => ({ kept: own, size }))).map(([to, from]) => {
-    const { start, depth } = stackOf(teacher, kept[to]!)!;
-    return [to, Math.min(from, start + depth - 1)];
+    const stack = stackOf(teacher, kept[to] ?? -1);
+    if (stack === undefined) throw new ArgumentError('the groups of the choice', groups.map((group) => group.join(':')), `groups that keep the ${kept.length} layers ${kept.join(',')} of the teacher's ${depthOf(teacher)}`);
+    return [to, Math.min(from, stack.start + stack.depth - 1)];
   });
 }

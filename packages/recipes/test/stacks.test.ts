@@ -31,6 +31,7 @@ it('layers follow those of their own stack, however unevenly the stacks are cut'
   expect(evenMapOverStacks(teacher, student)).toEqual([[0, 3], [1, 4], [2, 5]]);
   expect(choiceMapOverStacks(teacher, [0, 2, 5])).toEqual([[0, 1], [1, 3], [2, 5]]);
   expect(groupMapOverStacks(teacher, [0, 3], [[1, 2], [1, 4]]), 'a group over the border').toEqual([[0, 1], [1, 3]]);
+  expect(() => groupMapOverStacks(teacher, [0], [[1, 2], [1, 4]])).toThrow(/groups that keep the 1 layers 0 of the teacher's 6/);
   const { loss } = await distill(student, teacher, latents, { steps: 2, batchSize: 3, seed: 0 });
   expect(loss.every(([, value]) => Number.isFinite(value))).toBe(true);
   for (const model of [student, teacher]) model.dispose();
