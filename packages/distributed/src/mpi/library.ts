@@ -31,6 +31,9 @@ export async function loadMpi(path: string | undefined): Promise<MpiLibrary> {
   } catch (cause) {
     throw new BackendError(`MPI is called through koffi, which cannot be loaded here: ${(cause as Error).message}. Install @tinyfusion/distributed again on this machine, with optional dependencies`, { cause });
   }
+  // UCX, below MPICH and many an Open MPI, tries its hooks on start with sbrk(+page), sbrk(-page): a page that another
+  // of Node's threads is given in between is taken away again, and the process dies. It reads this when it is loaded
+  process.env['UCX_MEM_EVENTS'] ??= 'n';
   const order = launchedByMpi()?.variable === 'OMPI_COMM_WORLD_SIZE' ? (['open-mpi', 'mpich'] as const) : (['mpich', 'open-mpi'] as const);
   const candidates = path === undefined ? [...order.flatMap((kind) => names[kind][process.platform] ?? []), process.platform === 'darwin' ? 'libmpi.dylib' : 'libmpi.so'] : [path];
   const failures: string[] = [];
