@@ -16,4 +16,5 @@ export { placeRows, takeRows } from './rows.js';
 export { axes, type Float } from './shape.js';
 export { stopGradient } from './stop-gradient.js';
 export { sumOfSquares, sumOfSquaresOfAll } from './sum-of-squares.js';
+export { valuesOnHeap } from './values-on-heap.js';
 export { resetWebgpuCounters, webgpuCounters, type WebgpuCounters } from './webgpu/counters.js';

@@ -67,7 +67,8 @@ export function gemmScratch(lib: Exports): number {
   return lib['gemmScratch']!() + 64;
 }
 
-function addressOf(backend: BackendWasm, { dataId }: tf.TensorInfo): number {
+/** Where a tensor's values begin on the heap. */
+export function addressOf(backend: BackendWasm, { dataId }: tf.TensorInfo): number {
   return (backend as unknown as { dataIdMap: { get(id: object): { memoryOffset: number } } }).dataIdMap.get(dataId).memoryOffset;
 }
 

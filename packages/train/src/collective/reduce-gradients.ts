@@ -1,3 +1,4 @@
+import { valuesOnHeap } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Collective } from './collective.js';
 
@@ -23,10 +24,11 @@ export async function reduceGradients(collective: Collective, gradients: readonl
   if (collective.size === 1) return gradients.map((gradient) => (weight === 1 ? tf.clone(gradient) : tf.mul(gradient, weight)));
   const reduced: tf.Tensor[] = [];
   const underWay: (() => Promise<void>)[] = [];
+  const rooms: Float32Array[] = []; // for buckets in turns: when one is read, only the UNDER_WAY − 1 before it are still under way
   try {
-    for (const bucket of bucketsOf(gradients, bucketBytes)) {
-      const values = await read(bucket, weight);
-      const sent = collective.allReduce(values, 'sum');
+    for (const [i, bucket] of bucketsOf(gradients, bucketBytes).entries()) {
+      const values = await read(bucket, weight * collective.size, (size) => roomFor(rooms, i % UNDER_WAY, size));
+      const sent = collective.allReduce(values, 'mean');
       sent.catch(() => {}); // it is awaited below, maybe after another one failed
       underWay.push(async () => {
         await sent;
@@ -58,9 +60,27 @@ function bucketsOf(tensors: readonly tf.Tensor[], bytes: number): tf.Tensor[][] 
   return buckets;
 }
 
-/** weight · values of all tensors, one after another: joined on the device, so that one read brings them. */
-async function read(tensors: readonly tf.Tensor[], weight: number): Promise<Float32Array> {
-  const joined = tf.tidy(() => tf.mul(tf.concat1d(tensors.map((tensor) => tf.reshape<tf.Rank.R1>(tensor, [tensor.size]))), weight));
+/** The first `size` of a room's places, in a larger room where it has too few: new memory for each bucket would cost more than what is done with it. */
+function roomFor(rooms: Float32Array[], index: number, size: number): Float32Array {
+  if (rooms[index] === undefined || rooms[index].length < size) rooms[index] = new Float32Array(size);
+  return rooms[index].subarray(0, size);
+}
+
+/** scale · values of all tensors, one after another. */
+async function read(tensors: readonly tf.Tensor[], scale: number, room: (size: number) => Float32Array): Promise<Float32Array> {
+  if (valuesOnHeap(tensors[0]!) !== undefined) {
+    // WASM copies what a tensor is made of at once, so the room is free again then; other backends keep the array
+    const values = room(tensors.reduce((sum, { size }) => sum + size, 0));
+    let at = 0;
+    for (const tensor of tensors) {
+      values.set(valuesOnHeap(tensor)!, at);
+      at += tensor.size;
+    }
+    if (scale !== 1) for (let i = 0; i < values.length; i++) values[i]! *= scale;
+    return values;
+  }
+  // joined on the device, so that one read brings them; multiplied by 1 too, as plain JavaScript would hand out a gradient's own array
+  const joined = tf.tidy(() => tf.mul(tf.concat1d(tensors.map((tensor) => tf.reshape<tf.Rank.R1>(tensor, [tensor.size]))), scale));
   try {
     return await joined.data<'float32'>();
   } finally {

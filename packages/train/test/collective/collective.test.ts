@@ -1,5 +1,6 @@
 import { createRng } from '@tinyfusion/core';
 import { AdamW, type Collective, Ema, anyRank, broadcastJson, broadcastParameters, broadcastTrainingState, failThread, reduceGradients, singleCollective, threadCollective, threadMemory } from '@tinyfusion/train';
+import { useBackend } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
 
@@ -7,6 +8,30 @@ import { describe, expect, it } from 'vitest';
 function onRanks<T>(size: number, job: (collective: Collective) => Promise<T>, bytes?: number): Promise<T[]> {
   const memory = threadMemory(size, bytes === undefined ? {} : { bytes });
   return Promise.all(Array.from({ length: size }, (_, rank) => job(threadCollective(memory, rank))));
+}
+
+/** That means and weighted sums of gradients are right, and nothing is left of them. */
+async function expectReduced(size: number, bucketBytes: number): Promise<void> {
+  const before = tf.memory().numTensors;
+  const shapes = [[3], [2, 5], [], [4, 4], [1]];
+  const values = (rank: number): tf.Tensor[] => shapes.map((shape, i) => tf.fill(shape, (rank + 1) * (i + 1)));
+  const weights = Array.from({ length: size }, (_, rank) => (rank + 1) / 8);
+  const results = await onRanks(size, async (collective) => {
+    const own = values(collective.rank);
+    const [mean, weighted] = [await reduceGradients(collective, own, { bucketBytes }), await reduceGradients(collective, own, { bucketBytes, weight: weights[collective.rank]! })];
+    for (const [i, gradient] of own.entries()) for (const x of await gradient.data()) expect(x).toBe((collective.rank + 1) * (i + 1)); // they are only borrowed
+    tf.dispose(own);
+    return [mean, weighted];
+  });
+  for (const [mean, weighted] of results) {
+    for (const [i, shape] of shapes.entries()) {
+      expect(mean![i]!.shape).toEqual(shape);
+      for (const x of await mean![i]!.data()) expect(x).toBeCloseTo((i + 1) * ((size + 1) / 2), 5);
+      for (const x of await weighted![i]!.data()) expect(x).toBeCloseTo((i + 1) * weights.reduce((sum, w, rank) => sum + w * (rank + 1), 0), 5);
+    }
+  }
+  tf.dispose(results.flat());
+  expect(tf.memory().numTensors).toBe(before);
 }
 
 describe.each([1, 2, 3, 5])('%i ranks over shared memory', (size) => {
@@ -61,26 +86,10 @@ describe.each([1, 2, 3, 5])('%i ranks over shared memory', (size) => {
     expect(await onRanks(size, (collective) => anyRank(collective, false))).toEqual(Array(size).fill(false));
   });
 
-  it.each([8, 40, 1 << 20])('reduce gradients in buckets of %i bytes, by their weights, and leave nothing else', async (bucketBytes) => {
-    const before = tf.memory().numTensors;
-    const shapes = [[3], [2, 5], [], [4, 4], [1]];
-    const values = (rank: number): tf.Tensor[] => shapes.map((shape, i) => tf.fill(shape, (rank + 1) * (i + 1)));
-    const weights = Array.from({ length: size }, (_, rank) => (rank + 1) / 8);
-    const results = await onRanks(size, async (collective) => {
-      const own = values(collective.rank);
-      const [mean, weighted] = [await reduceGradients(collective, own, { bucketBytes }), await reduceGradients(collective, own, { bucketBytes, weight: weights[collective.rank]! })];
-      tf.dispose(own);
-      return [mean, weighted];
-    });
-    for (const [mean, weighted] of results) {
-      for (const [i, shape] of shapes.entries()) {
-        expect(mean![i]!.shape).toEqual(shape);
-        for (const x of await mean![i]!.data()) expect(x).toBeCloseTo((i + 1) * ((size + 1) / 2), 5);
-        for (const x of await weighted![i]!.data()) expect(x).toBeCloseTo((i + 1) * weights.reduce((sum, w, rank) => sum + w * (rank + 1), 0), 5);
-      }
-    }
-    tf.dispose(results.flat());
-    expect(tf.memory().numTensors).toBe(before);
+  it.each(['cpu', 'wasm'] as const)('reduce gradients in buckets by their weights, and leave nothing else, on %s', async (backend) => {
+    await useBackend({ prefer: backend });
+    for (const bucketBytes of [8, 40, 1 << 20]) await expectReduced(size, bucketBytes);
+    await tf.setBackend('cpu');
   });
 
   it('get the parameters, moments and averages of rank 0, to the bit', async () => {
