@@ -83,11 +83,9 @@ export function failThread(memory: SharedArrayBuffer, rank: number): void {
 /** result = the sum, mean or maximum of all sources. */
 function reduceInto(result: Float32Array | Float64Array, sources: readonly (Float32Array | Float64Array)[], how: Reduction): void {
   result.set(sources[0]!);
-  for (const [s, source] of sources.entries()) {
-    if (s === 0) continue;
-    const divisor = how === 'mean' && s === sources.length - 1 ? sources.length : 1;
+  for (const source of sources.slice(1)) {
     if (how === 'max') for (let i = 0; i < result.length; i++) result[i] = Math.max(result[i]!, source[i]!);
-    else if (divisor === 1) for (let i = 0; i < result.length; i++) result[i] = result[i]! + source[i]!;
-    else for (let i = 0; i < result.length; i++) result[i] = (result[i]! + source[i]!) / divisor;
+    else for (let i = 0; i < result.length; i++) result[i] = result[i]! + source[i]!;
   }
+  if (how === 'mean') for (let i = 0; i < result.length; i++) result[i] = result[i]! / sources.length;
 }
