@@ -48,7 +48,10 @@ const timed = async (job, times = 9) => {
 };
 const reduction = await timed(async () => tf.dispose(await reduceGradients(collective, gradients)));
 const sums = [];
-for (const bytes of [8, 2 ** 16, 2 ** 20, 2 ** 23]) sums.push([bytes, await timed(() => collective.allReduce(new Float32Array(bytes / 4), 'sum'), 21)]);
+for (const bytes of [8, 2 ** 16, 2 ** 20, 2 ** 23]) {
+  const values = new Float32Array(bytes / 4); // used again, as reduceGradients does: new memory would take as long as the sum
+  sums.push([bytes, await timed(() => collective.allReduce(values, 'sum'), 21)]);
+}
 if (collective.rank === 0) {
   const step = median(times.slice(warmUp));
   console.log(JSON.stringify({ ranks: collective.size, batchSize, parameters, stepMs: +step.toFixed(1), stepCpuMs: +median(computing.slice(warmUp)).toFixed(1), samplesPerSecond: +((1000 * batchSize) / step).toFixed(1), reductionMs: +reduction.median.toFixed(2), leastReductionMs: +reduction.least.toFixed(2), reductionShare: +(reduction.median / step).toFixed(4), sumsMs: sums.map(([bytes, { median: ms }]) => [bytes, +ms.toFixed(3)]), leastSumsMs: sums.map(([bytes, { least: ms }]) => [bytes, +ms.toFixed(3)]) }));

@@ -26,10 +26,10 @@ export function stacksOf(model: Prunable): Stack[] {
 /** Number of layers in all stacks. */
 export const depthOf = (model: Prunable): number => stacksOf(model).reduce((sum, { depth }) => sum + depth, 0);
 
-/** A hook for one stack of all layers, around a model that may have several: it sees each layer's index among all. */
+/** A hook for one stack of all layers, around a model that may have several: it sees one stack, `blocks`, and each layer's index among all. */
 export function overAllStacks(model: Prunable, hook: BlockHook): BlockHook {
   const depth = depthOf(model);
-  return hooksByStack(Object.fromEntries(stacksOf(model).map(({ name, start }) => [name, (site, x, run) => hook({ ...site, index: start + site.index, depth }, x, run)])));
+  return hooksByStack(Object.fromEntries(stacksOf(model).map(({ name, start }) => [name, (site, x, run) => hook({ ...site, stack: 'blocks', index: start + site.index, depth }, x, run)])));
 }
 
 /** The blocks of all stacks, in the order in which they run. */

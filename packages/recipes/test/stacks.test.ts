@@ -1,10 +1,13 @@
 import { createRng } from '@tinyfusion/core';
 import { useBackend } from '@tinyfusion/kernels';
 import { DiT, MAR } from '@tinyfusion/models';
+import { allMasks, maskHook, maskLosses } from '@tinyfusion/pruning';
+import type { BlockHook } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, expect, it } from 'vitest';
 import { type LatentDataset, distill, fashionMar, fashionTeacher, shallowCopy } from '../src/index.js';
-import { choiceMapOverStacks, evenMapOverStacks, groupMapOverStacks } from '../src/stacks.js';
+import { objectiveOf } from '../src/objective.js';
+import { choiceMapOverStacks, depthOf, evenMapOverStacks, groupMapOverStacks, overAllStacks } from '../src/stacks.js';
 
 beforeAll(async () => {
   await useBackend({ prefer: 'wasm' });
@@ -35,6 +38,24 @@ it('layers follow those of their own stack, however unevenly the stacks are cut'
   const { loss } = await distill(student, teacher, latents, { steps: 2, batchSize: 3, seed: 0 });
   expect(loss.every(([, value]) => Number.isFinite(value))).toBe(true);
   for (const model of [student, teacher]) model.dispose();
+});
+
+it('losses of masks over two stacks are those of one mask after another', async () => {
+  const teacher = marOf();
+  const loss = async (hook: BlockHook): Promise<number> => {
+    const mean = tf.tidy(() => {
+      const draw = objectiveOf(teacher).draw(teacher, latents.batches(3, createRng(3)).next(), createRng(4));
+      return tf.mean(draw.terms(draw.forward(teacher, { hook: overAllStacks(teacher, hook) })).loss);
+    });
+    const [value] = await mean.data();
+    mean.dispose();
+    return value!;
+  };
+  const masks = allMasks(6, 3);
+  const losses = await maskLosses(masks, { depth: depthOf(teacher), loss });
+  expect(losses).toHaveLength(20);
+  for (const { kept, loss: shared } of losses) expect(shared, kept.join()).toBeCloseTo(await loss(maskHook(kept)), 5);
+  teacher.dispose();
 });
 
 it('with one stack the maps are those of its layers', async () => {
