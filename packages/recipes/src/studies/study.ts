@@ -45,6 +45,7 @@ interface Stored {
   settings: string;
   command: string;
   machine: string;
+  /** Of the newest row. */
   date: string;
   rows: StudyRow[];
 }
@@ -74,7 +75,7 @@ export async function runStudy(given: Study | Study<Prunable>, { sizes, out, com
   try {
     const path = join(out, `${study.name}.json`);
     const settings = JSON.stringify({ ...sizes, teacher: bench.sha256 });
-    const stored = (await readStored(path, settings)) ?? { study: study.name, settings, command, machine: `${cpus().length} × ${cpus()[0]?.model ?? 'unknown CPU'}, Node ${process.versions.node}`, date: new Date().toISOString().slice(0, 10), rows: [] };
+    const stored = (await readStored(path, settings)) ?? { study: study.name, settings, command, machine: `${cpus().length} × ${cpus()[0]?.model ?? 'unknown CPU'}, Node ${process.versions.node}`, date: today(), rows: [] };
     const discussion = (): Promise<string> => readFile(join(out, `${study.name}.discussion.md`), 'utf8').catch(() => '');
     const write = async (): Promise<void> => {
       await writeFileAtomic(path, JSON.stringify(stored, null, 1));
@@ -90,6 +91,7 @@ export async function runStudy(given: Study | Study<Prunable>, { sizes, out, com
         if (there !== undefined) return there;
         const row = { ...key, ...(await make()) };
         stored.rows.push(row);
+        stored.date = today();
         await write();
         return row;
       },
@@ -100,6 +102,8 @@ export async function runStudy(given: Study | Study<Prunable>, { sizes, out, com
     bench.dispose();
   }
 }
+
+const today = (): string => new Date().toISOString().slice(0, 10);
 
 async function readStored(path: string, settings: string): Promise<Stored | undefined> {
   let text: string;
