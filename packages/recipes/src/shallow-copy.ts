@@ -4,7 +4,7 @@ import { loadState, readState } from '@tinyfusion/nn';
 import { type DroppedBranches, type LinearReplacement, type PruneRecord, pruneState } from '@tinyfusion/pruning';
 import { type StateDict, stateDictOf } from '@tinyfusion/weights';
 import type { Prunable } from './objective.js';
-import { keptByStack } from './stacks.js';
+import { keptByStack, stacksOf } from './stacks.js';
 
 /** What is cut finer than whole layers; all by the teacher's indices, for DiT and SiT. */
 export interface FinerCut {
@@ -18,7 +18,7 @@ export interface FinerCut {
  * A new model with only the kept layers of the teacher, counted over all its stacks, with the teacher's weights. A linear
  * layer in the place of a run is a block of the new model.
  *
- * @throws ArgumentError where a finer cut does not fit the kept layers, or the model is a MAR
+ * @throws ArgumentError where a stack would lose all of its layers, a finer cut does not fit the kept layers, or the model of a finer cut is a MAR
  */
 export async function shallowCopy<M extends Prunable>(teacher: M, kept: readonly number[], { branches = {}, replacements = [] }: FinerCut = {}): Promise<M> {
   const finer = replacements.length > 0 || (branches.attention?.length ?? 0) > 0 || (branches.mlp?.length ?? 0) > 0;
@@ -30,6 +30,8 @@ export async function shallowCopy<M extends Prunable>(teacher: M, kept: readonly
     return filled(withDepths(teacher, [layers.length], partsByPlace(layers.map((layer) => parts.get(layer)))), pruneState(await withLinear(withoutParts(state, parts), replacements), 'blocks', layers));
   }
   const stacks = keptByStack(teacher, kept);
+  const gone = stacks.find((stack) => stack.kept.length === 0);
+  if (gone !== undefined) throw new ArgumentError('keep', kept, `at least one layer of each stack: ${stacksOf(teacher).map(({ name, start, depth }) => `${name} are layers ${start} to ${start + depth - 1}`).join(', ')}`);
   return filled(
     withDepths(teacher, stacks.map((stack) => stack.kept.length), thinnedOf(teacher, kept)),
     stacks.reduce((pruned, stack) => pruneState(pruned, stack.name, stack.kept), state),

@@ -35,6 +35,7 @@ it('layers follow those of their own stack, however unevenly the stacks are cut'
   expect(choiceMapOverStacks(teacher, [0, 2, 5])).toEqual([[0, 1], [1, 3], [2, 5]]);
   expect(groupMapOverStacks(teacher, [0, 3], [[1, 2], [1, 4]]), 'a group over the border').toEqual([[0, 1], [1, 3]]);
   expect(() => groupMapOverStacks(teacher, [0], [[1, 2], [1, 4]])).toThrow(/groups that keep the 1 layers 0 of the teacher's 6/);
+  await expect(shallowCopy(teacher, [0, 1, 2])).rejects.toThrow(/keep is \[0, 1, 2\], expected at least one layer of each stack: encoder_blocks are layers 0 to 3, decoder_blocks are layers 4 to 5/);
   const { loss } = await distill(student, teacher, latents, { steps: 2, batchSize: 3, seed: 0 });
   expect(loss.every(([, value]) => Number.isFinite(value))).toBe(true);
   for (const model of [student, teacher]) model.dispose();

@@ -13,7 +13,7 @@ import { evaluateModel, referenceFeatures } from '../evaluate.js';
 import { type LatentDataset, encodeDataset } from '../latents.js';
 import { type Prunable, objectiveOf } from '../objective.js';
 import { shallowCopy } from '../shallow-copy.js';
-import { depthOf, overAllStacks } from '../stacks.js';
+import { depthOf, keptByStack, overAllStacks } from '../stacks.js';
 
 /** How much of everything a study takes. */
 export interface StudySizes {
@@ -55,7 +55,7 @@ export interface Workbench<M extends Prunable = DiT> {
   loss(model: M, hook?: BlockHook, batches?: number): Promise<number>;
   /** The same right after a cut. */
   calibrationLoss(kept: readonly number[]): Promise<number>;
-  /** Losses of every mask that keeps half of the layers, in the order of `allMasks` (a few of them in a try); measured once. */
+  /** Losses of every mask that keeps half of the layers and some of each stack, in the order of `allMasks` (a few of them in a try); measured once. */
   losses(): Promise<readonly MaskLoss[]>;
   dispose(): void;
 }
@@ -99,6 +99,8 @@ export async function openWorkbench(sizes: StudySizes, context: LongTaskOptions,
   };
   let everyLoss: Promise<MaskLoss[]> | undefined;
   const few = sizes.images < 1000; // a try
+  // a stack has to keep a layer, or there is nothing to recover
+  const masks = (): number[][] => (few ? randomMasks(depth, depth / 2, 16, createRng(0)) : allMasks(depth, depth / 2)).filter((kept) => keptByStack(teacher, kept).every((stack) => stack.kept.length > 0));
   return {
     family,
     teacher,
@@ -110,7 +112,7 @@ export async function openWorkbench(sizes: StudySizes, context: LongTaskOptions,
     named,
     loss,
     calibrationLoss: (kept) => loss(teacher, maskHook(kept)),
-    losses: () => (everyLoss ??= maskLosses(few ? randomMasks(depth, depth / 2, 16, createRng(0)) : allMasks(depth, depth / 2), { depth, loss: (hook) => loss(teacher, hook, few ? 1 : 2) }, named('calibration losses'))),
+    losses: () => (everyLoss ??= maskLosses(masks(), { depth, loss: (hook) => loss(teacher, hook, few ? 1 : 2) }, named('calibration losses'))),
     measure: async (model, seed, task) => {
       real ??= await referenceFeatures(network, await loadFashionMnist('test'), sizes.samples < 100 ? 100 : 10_000, context);
       const { fid, inceptionScore, precision, recall, agreement } = await evaluateModel(model, vae, network, real, { count: sizes.samples, steps: sizes.samplingSteps, guidance: 1.5, seed, ...named(task) });
