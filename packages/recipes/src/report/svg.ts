@@ -66,13 +66,14 @@ export function standaloneSvg(chart: string): string {
   const names = [...chart.matchAll(/<i class="(s\d(?: dash)?)"><\/i>([^<]*)<\/span>/g)];
   // beside the chart, so that it hides no curve
   const legend = names.map(([, style, name], i) => `<line class="line ${style}" x1="${width + 6}" x2="${width + 24}" y1="${24 + 15 * i}" y2="${24 + 15 * i}"/><text class="tick" x="${width + 30}" y="${28 + 15 * i}">${name}</text>`);
-  const wide = names.length === 0 ? width : width + legendWidth;
+  const wide = names.length === 0 ? width : width + legendWidth(names.map(([, , name]) => name!));
   const whole = svg.replace(/^<svg /, `<svg xmlns="http://www.w3.org/2000/svg" width="${wide}" `).replace(`viewBox="0 0 ${width} `, `viewBox="0 0 ${wide} `).replace(/>/, `><style>${chartCss}</style>`).replace('</svg>', `${legend.join('')}</svg>`);
   // viewers outside of browsers know no variables
   return whole.replace(/var\(--(\w+)\)/g, (_, name: string) => standaloneColours[name] ?? 'currentColor');
 }
 
-const legendWidth = 100;
+/** Room for the line and the name of each series; a letter of 11 pixels is seven wide at most, but for a few. */
+const legendWidth = (names: readonly string[]): number => Math.max(100, 36 + 7 * Math.max(...names.map((name) => name.length)));
 
 /** Colours of files, legible on light and dark. */
 const standaloneColours: Readonly<Record<string, string>> = { soft: '#7a828e', line: '#7a828e44', c0: '#2f74e8', c1: '#e2622b', c2: '#37a04b', c3: '#a855c4', c4: '#1592a6', c5: '#e08a1a' };
