@@ -67,9 +67,13 @@ export function gemmScratch(lib: Exports): number {
   return lib['gemmScratch']!() + 64;
 }
 
+/** What tfjs keeps of each tensor on its heap. */
+const places = (backend: BackendWasm): Pick<Map<object, { memoryOffset: number }>, 'get' | 'has'> => (backend as unknown as { dataIdMap: Map<object, { memoryOffset: number }> }).dataIdMap;
+
 /** Where a tensor's values begin on the heap. */
-export function addressOf(backend: BackendWasm, { dataId }: tf.TensorInfo): number {
-  return (backend as unknown as { dataIdMap: { get(id: object): { memoryOffset: number } } }).dataIdMap.get(dataId).memoryOffset;
-}
+export const addressOf = (backend: BackendWasm, { dataId }: tf.TensorInfo): number => places(backend).get(dataId)!.memoryOffset;
+
+/** Whether a tensor's values are there, and not on another backend. */
+export const isOnHeap = (backend: BackendWasm, { dataId }: tf.TensorInfo): boolean => places(backend).has(dataId);
 
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);

@@ -74,7 +74,7 @@ function roomFor(rooms: Float32Array[], index: number, size: number): Float32Arr
 
 /** weight · values of all tensors, one after another. */
 async function read(tensors: readonly tf.Tensor[], weight: number, room: (size: number) => Float32Array): Promise<Float32Array> {
-  if (valuesOnHeap(tensors[0]!) !== undefined) {
+  if (tensors.every((tensor) => valuesOnHeap(tensor) !== undefined)) {
     // WASM copies what a tensor is made of at once, so the room is free again then; other backends keep the array
     const values = room(tensors.reduce((sum, { size }) => sum + size, 0));
     let at = 0;
