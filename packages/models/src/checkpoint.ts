@@ -63,7 +63,7 @@ const builders: Readonly<Record<string, (state: StateDict, init: Init) => Stored
  * The model of a checkpoint of ours, whatever it is, from the checkpoint alone.
  * @throws CheckpointError where it names no model, or tensors are missing, unexpected or wrongly shaped
  */
-export async function loadModel(state: StateDict, { dtype }: LoadOptions = {}): Promise<StoredModel> {
+export async function loadModel(state: StateDict, { dtype, ...task }: LoadOptions = {}): Promise<StoredModel> {
   let type: unknown;
   try {
     type = (JSON.parse(state.metadata.get(MODEL_KEY) ?? '{}') as { type?: unknown }).type;
@@ -75,7 +75,7 @@ export async function loadModel(state: StateDict, { dtype }: LoadOptions = {}): 
     if (type === undefined) storedConfig(state, 'DiT, SiT, MAR or AutoencoderKL');
     throw new CheckpointError(`the checkpoint holds ${JSON.stringify(type)}, expected one of ${Object.keys(builders).join(', ')}`);
   }
-  return filled(build(state, blank(dtype)), state);
+  return filled(build(state, blank(dtype)), state, task);
 }
 
 /** A DiT from a checkpoint of ours alone, shallow ones included. @throws CheckpointError as {@link loadModel}, and where it holds something else */

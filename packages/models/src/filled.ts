@@ -1,9 +1,10 @@
+import type { LongTaskOptions } from '@tinyfusion/core';
 import type { PackedDtype } from '@tinyfusion/kernels';
 import { type Init, type Module, loadState } from '@tinyfusion/nn';
 import type { StateDict } from '@tinyfusion/weights';
 
-/** How weights are held. */
-export interface LoadOptions {
+/** How weights are loaded and held. */
+export interface LoadOptions extends LongTaskOptions {
   /**
    * How the device holds the weights of linear layers, nearly all of a transformer's: as float32, as float16 in half the
    * space, as bytes with a scale for each output in a quarter of it, or as half bytes with a scale for every 32 inputs in
@@ -19,9 +20,9 @@ export function blank(dtype: LoadOptions['dtype'] = 'F32'): Init {
 }
 
 /** The model with a state dict's values, or nothing left of it where they do not fit. */
-export async function filled<M extends Module>(model: M, state: StateDict): Promise<M> {
+export async function filled<M extends Module>(model: M, state: StateDict, options: LongTaskOptions = {}): Promise<M> {
   try {
-    await loadState(model, state);
+    await loadState(model, state, options);
     return model;
   } catch (error) {
     model.dispose();

@@ -16,11 +16,11 @@ import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
  * @param given as `weightsOf` gives it, in upstream's names or, for a DiT, diffusers'
  * @throws ArgumentError where the name is unknown; CheckpointError that lists what does not fit
  */
-export async function loadReference<Name extends string>(name: Name, given: StateDict, { changes, dtype }: LoadReferenceOptions<Name> = {}): Promise<ModelOf<Name>> {
+export async function loadReference<Name extends string>(name: Name, given: StateDict, { changes, dtype, ...task }: LoadReferenceOptions<Name> = {}): Promise<ModelOf<Name>> {
   const state = isDiffusersDiT(given) ? ditFromDiffusers(given, { inputSize: (changes as Partial<DiTConfig> | undefined)?.inputSize ?? 32 }) : given;
   const isMar = /^(Tiny)?MAR-/.test(name);
   const found = isMar ? marShape(name, state) : ditShape(state);
-  return filled(createModel(name, { init: blank(dtype), changes: { ...found, ...changes } as ChangesOf<Name> }), state);
+  return filled(createModel(name, { init: blank(dtype), changes: { ...found, ...changes } as ChangesOf<Name> }), state, task);
 }
 
 /** Options of {@link loadReference}. */

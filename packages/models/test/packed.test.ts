@@ -38,12 +38,14 @@ describe.each(['wasm', 'cpu'] as const)('weights held in less than float32, on %
   ] as const)('%s takes its share of the memory and gives the same prediction', async (dtype, share, tolerance) => {
     const { dit, bytes } = await model();
     const expected = await run(dit);
+    const parameters = dit.parameterCount();
     const linear = [...dit.namedParameters()].filter(([name, p]) => name.endsWith('weight') && p.rank === 2 && !name.includes('embedding_table')).reduce((sum, [, p]) => sum + 4 * p.size, 0);
     const others = [...dit.namedParameters()].reduce((sum, [, p]) => sum + 4 * p.size, 0) - linear;
     dit.dispose();
     const before = tf.memory().numBytes;
     const packed = await loadReference('DiT-S/2', await parseSafetensors(bytes), { dtype, changes: { numHeads: 4 } });
     expect(tf.memory().numBytes - before).toBeLessThan(others + share * linear);
+    expect(packed.parameterCount()).toBe(parameters);
     const got = await run(packed);
     expect(relative(got, expected)).toBeLessThan(tolerance);
     // what is stored from it is what it computes with, and loads again without loss

@@ -39,6 +39,10 @@ export class Linear extends Module {
     if (bias) this.bias = parameter([outFeatures], biasInit, init);
   }
 
+  protected override get packedCount(): number {
+    return this.packing === undefined ? 0 : this.inFeatures * this.outFeatures;
+  }
+
   /** The packed weight, where the layer has one; its tensors stay the layer's. */
   get packed(): PackedWeight | undefined {
     if (this.packing === undefined) return undefined;

@@ -28,9 +28,15 @@ export abstract class Module {
     return Array.from(this.namedParameters(), ([, p]) => p).filter((p) => p.trainable);
   }
 
-  /** Number of values in the trainable parameters, as papers count them. */
+  /** Number of values in the trainable parameters, as papers count them; of packed weights, which are not trained, those they stand for. */
   parameterCount(): number {
-    return this.parameters().reduce((sum, p) => sum + p.size, 0);
+    const trainable = this.parameters().reduce((sum, p) => sum + p.size, 0);
+    return Array.from(this.namedModules(), ([, module]) => module.packedCount).reduce((sum, count) => sum + count, trainable);
+  }
+
+  /** Number of values that packed weights of this module itself stand for. */
+  protected get packedCount(): number {
+    return 0;
   }
 
   /** Frees every parameter and buffer. */

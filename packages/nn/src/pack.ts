@@ -23,7 +23,7 @@ export function packWeight(values: Float32Array, columns: number, dtype: PackedD
   const [group, most] = dtype === 'I4' ? [PACKED_GROUP, 7] : [columns, 127];
   for (let r = 0; r < rows; r++) {
     const row = values.subarray(r * columns, (r + 1) * columns);
-    const largest = row.reduce((most, v) => (Math.abs(v) > most || Number.isNaN(v) ? Math.abs(v) : most), 0);
+    const largest = magnitudeOf(row);
     if (!(largest < (dtype === 'F16' ? 65_520 : Infinity))) throw new CheckpointError(`${name} has a value of magnitude ${largest} in row ${r}, which ${dtype} cannot hold; load it as F32`);
     if (dtype === 'F16') {
       bytes.set(encodeFloat32(row, 'F16'), r * rowBytes);
@@ -31,7 +31,7 @@ export function packWeight(values: Float32Array, columns: number, dtype: PackedD
     }
     for (let start = 0; start < columns; start += group) {
       const own = row.subarray(start, start + group);
-      const magnitude = own.reduce((highest, v) => Math.max(highest, Math.abs(v)), 0);
+      const magnitude = magnitudeOf(own);
       const scale = magnitude === 0 ? 1 : Math.fround(magnitude / most);
       scales[(r * scales.length) / rows + start / group] = scale;
       for (const [i, v] of own.entries()) {
@@ -43,4 +43,15 @@ export function packWeight(values: Float32Array, columns: number, dtype: PackedD
     }
   }
   return dtype === 'F16' ? { words } : { words, scale: scales };
+}
+
+/** The largest magnitude; NaN where a value is. A loop: `reduce` takes five times as long, half a minute for the largest models. */
+function magnitudeOf(values: Float32Array): number {
+  let largest = 0;
+  for (let i = 0; i < values.length; i++) {
+    const magnitude = Math.abs(values[i]!);
+    if (!(magnitude <= largest)) largest = magnitude;
+    if (magnitude !== magnitude) return NaN;
+  }
+  return largest;
 }

@@ -1,4 +1,4 @@
-import { CheckpointError } from '@tinyfusion/core';
+import { CheckpointError, type LongTaskOptions, throwIfCancelled } from '@tinyfusion/core';
 import { type StateDict, toFloat32 } from '@tinyfusion/weights';
 import { unpackWeight } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
@@ -75,7 +75,7 @@ export function compareState(module: Module, state: StateDict): StateDifference 
 }
 
 /** Options of {@link loadState}. */
-export interface LoadStateOptions {
+export interface LoadStateOptions extends LongTaskOptions {
   /** Whether every name must be on both sides. Shapes must always agree. Default `true`. */
   strict?: boolean;
 }
@@ -85,9 +85,9 @@ export interface LoadStateOptions {
  * written before names and shapes have been checked.
  *
  * @returns the difference, which is empty when `strict`
- * @throws CheckpointError that lists what is missing, unexpected or wrongly shaped
+ * @throws CheckpointError that lists what is missing, unexpected or wrongly shaped; CancelledError, which leaves the rest as it was
  */
-export async function loadState(module: Module, state: StateDict, { strict = true }: LoadStateOptions = {}): Promise<StateDifference> {
+export async function loadState(module: Module, state: StateDict, { strict = true, signal, onProgress }: LoadStateOptions = {}): Promise<StateDifference> {
   const difference = compareState(module, state);
   const { missing, unexpected, mismatched } = difference;
   if (mismatched.length > 0 || (strict && missing.length + unexpected.length > 0)) {
@@ -98,9 +98,13 @@ export async function loadState(module: Module, state: StateDict, { strict = tru
     ].filter((p) => p !== '');
     throw new CheckpointError(`the checkpoint does not fit ${module.constructor.name}: ${parts.join('; ')}. Check that it is of this model and configuration.`);
   }
-  for (const [name, parameter] of storedParameters(module)) {
+  const parameters = storedParameters(module);
+  let step = 0;
+  for (const [name, parameter] of parameters) {
+    throwIfCancelled(signal, 'load weights');
     const record = state.tensors.get(name);
     if (record !== undefined) parameter.assign(await toFloat32(record));
+    onProgress?.({ task: 'load weights', step: ++step, total: parameters.size, unit: 'tensor' });
   }
   return difference;
 }

@@ -1,4 +1,4 @@
-import { ArgumentError, CheckpointError, createRng } from '@tinyfusion/core';
+import { ArgumentError, CancelledError, CheckpointError, createRng } from '@tinyfusion/core';
 import { parseSafetensors, stateDictOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
@@ -77,6 +77,20 @@ describe('state', () => {
     values.delete('blocks.0.fc.bias');
     const difference = await loadState(net, stateDictOf(values), { strict: false });
     expect(difference.missing).toEqual(['blocks.0.fc.bias', 'mlp.0.weight']);
+  });
+
+  it('tells how far loading is, and can be stopped', async () => {
+    const net = new Net();
+    const state = stateDictOf(await readState(new Net(5)));
+    const steps: string[] = [];
+    await loadState(net, state, { onProgress: ({ task, step, total }) => steps.push(`${task} ${step}/${total}`) });
+    expect(steps).toEqual(names.map((_, i) => `load weights ${i + 1}/7`));
+    const controller = new AbortController();
+    const fresh = new Net(6);
+    const before = await readState(fresh);
+    await expect(loadState(fresh, state, { signal: controller.signal, onProgress: ({ step }) => step === 3 && controller.abort() })).rejects.toBeInstanceOf(CancelledError);
+    const after = await readState(fresh);
+    expect(names.filter((name) => String(after.get(name)!.values) !== String(before.get(name)!.values))).toEqual(names.slice(0, 3).filter((name) => !name.endsWith('bias')));
   });
 });
 

@@ -1,3 +1,4 @@
+import { type LongTaskOptions, throwIfCancelled } from '@tinyfusion/core';
 import { type DType, bytesPerValue, decodeFloat32 } from './dtype.js';
 
 /** One tensor of a checkpoint, whose bytes are read when they are asked for. */
@@ -75,12 +76,15 @@ export function stateDictOf(values: Iterable<readonly [name: string, { shape: re
 /**
  * SHA-256 over names, types, shapes and bytes in the order of the names, in hexadecimal: the identity of a teacher,
  * whatever order or file its tensors lie in.
+ * @throws CancelledError between two tensors
  */
-export async function stateDictHash(state: StateDict): Promise<string> {
+export async function stateDictHash(state: StateDict, { signal, onProgress }: LongTaskOptions = {}): Promise<string> {
   const room = nodeSha256() && new Uint8Array(2 ** 22); // a browser's hash takes a tensor at once
   const digests: string[] = [];
   for (const [name, record] of [...state.tensors].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
+    throwIfCancelled(signal, 'hash weights');
     digests.push(`${JSON.stringify([name, record.dtype, record.shape])} ${await sha256(tensorParts(record, room))}`);
+    onProgress?.({ task: 'hash weights', step: digests.length, total: state.tensors.size, unit: 'tensor' });
   }
   return sha256([new TextEncoder().encode(digests.join('\n'))]);
 }

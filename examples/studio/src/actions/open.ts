@@ -16,9 +16,9 @@ const QUICK = 5e7;
 export async function start(): Promise<void> {
   const asked = new URLSearchParams(location.search).get('backend');
   const prefer = asked === 'webgpu' || asked === 'wasm' || asked === 'cpu' ? asked : 'auto';
-  await work('start', 'Opening the teacher', async () => {
+  await work('start', 'Opening the teacher', async ({ progress }) => {
     update({ backend: await call('start', { prefer }) });
-    await show(await call('openLast', {}));
+    await show(await call('openLast', {}, { onEvent: progress }));
     return 'The teacher is loaded';
   });
   if (state.model !== undefined && state.model.parameters <= QUICK) void drawPictures();
@@ -64,8 +64,8 @@ async function show(model: ModelInfo): Promise<void> {
 export async function openFile(file: File, preset?: string): Promise<void> {
   update({ asking: undefined });
   let opened: Opened | undefined;
-  await work('open', `Opening ${file.name}`, async () => {
-    opened = await call('openFile', { file, ...(preset === undefined ? {} : { preset }) });
+  await work('open', `Opening ${file.name}`, async ({ signal, progress }) => {
+    opened = await call('openFile', { file, ...(preset === undefined ? {} : { preset }) }, { signal, onEvent: progress });
     if (opened.kind === 'teacher') await show(opened.model);
     else if (opened.kind === 'student') update({ student: opened.student, studentLoss: undefined, choice: opened.student.choice, tried: [...state.tried, { choice: opened.student.choice, loss: undefined }], loss: undefined, activations: undefined, record: undefined });
     else if (opened.kind === 'autoencoder') update({ model: opened.model });
@@ -77,8 +77,8 @@ export async function openFile(file: File, preset?: string): Promise<void> {
 
 /** Opens a teacher that comes with the page. */
 export async function openEmbedded(family: ModelInfo['family']): Promise<void> {
-  const well = await work('open', `Opening the embedded ${family}`, async () => {
-    await show(await call('openEmbedded', { family }));
+  const well = await work('open', `Opening the embedded ${family}`, async ({ signal, progress }) => {
+    await show(await call('openEmbedded', { family }, { signal, onEvent: progress }));
     return `The embedded ${family} is loaded`;
   });
   if (well) void drawPictures();

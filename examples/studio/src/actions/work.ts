@@ -23,7 +23,7 @@ export async function work(kind: Job['kind'], label: string, act: (work: Work) =
     controller.abort();
     if (state.job !== undefined) update({ job: { ...state.job, stopping: true } });
   };
-  update({ job: { kind, label, progress: undefined, from: undefined, stopping: false, stop: kind === 'start' || kind === 'open' ? undefined : stop }, error: undefined, said: `${label} …` });
+  update({ job: { kind, label, progress: undefined, from: undefined, stopping: false, stop: kind === 'start' ? undefined : stop }, error: undefined, said: `${label} …` });
   let quarter = 0;
   try {
     const said = await act({

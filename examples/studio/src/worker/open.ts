@@ -1,4 +1,4 @@
-import { CheckpointError } from '@tinyfusion/core';
+import { CheckpointError, type LongTaskOptions, type ProgressEvent } from '@tinyfusion/core';
 import { type TeacherFamily, loadTeacher } from '@tinyfusion/fashion-mnist';
 import { AutoencoderKL, DiT, loadModel, loadReference, loadReferenceAutoencoder, loadTinyAutoencoder, recognise } from '@tinyfusion/models';
 import { MODEL_KEY } from '@tinyfusion/nn';
@@ -10,6 +10,7 @@ import { keep, recall } from '../keep';
 import type { Kept, ModelInfo, Opened } from '../protocol';
 import type { KeptLearning } from './learn';
 import type { KeptRecovery } from './recover';
+import type { Context } from './server';
 import { type Loaded, session } from './session';
 import { type KeptStudent, openStudent } from './student';
 
@@ -27,26 +28,28 @@ interface KeptFile {
 }
 
 /** A teacher that comes with the page. */
-export async function openEmbedded({ family }: { family: TeacherFamily }): Promise<ModelInfo> {
+export async function openEmbedded({ family }: { family: TeacherFamily }, { signal, emit }: Context<ProgressEvent>): Promise<ModelInfo> {
+  const task = { signal, onProgress: emit };
   const state = await loadTeacher(family);
-  session.teacher = { model: (await loadModel(state)) as Prunable, name: `fashion-mnist ${family === 'DiT' ? '' : `${family} `}teacher`, sha256: await stateDictHash(state), record: undefined, embedded: true };
+  const sha256 = await stateDictHash(state, task);
+  session.teacher = { model: (await loadModel(state, task)) as Prunable, name: `fashion-mnist ${family === 'DiT' ? '' : `${family} `}teacher`, sha256, record: undefined, embedded: true };
   await keep('teacher', { family } satisfies KeptTeacher);
   return session.info();
 }
 
 /** The teacher of the last visit, or the embedded one. */
-export async function openLast(): Promise<ModelInfo> {
+export async function openLast(_: object, context: Context<ProgressEvent>): Promise<ModelInfo> {
   const last = await recall<KeptTeacher>('teacher');
-  if (last !== undefined && 'family' in last) return openEmbedded(last);
+  if (last !== undefined && 'family' in last) return openEmbedded(last, context);
   if (last !== undefined) {
     try {
-      const opened = await openFile({ file: last.file, ...(last.preset === undefined ? {} : { preset: last.preset }) });
+      const opened = await openFile({ file: last.file, ...(last.preset === undefined ? {} : { preset: last.preset }) }, context);
       if (opened.kind === 'teacher') return opened.model;
     } catch {
       // the file of another version of this page; the embedded teacher always opens
     }
   }
-  return openEmbedded({ family: 'DiT' });
+  return openEmbedded({ family: 'DiT' }, context);
 }
 
 /**
@@ -54,10 +57,11 @@ export async function openLast(): Promise<ModelInfo> {
  * @param options `preset`: which model it is, where its shapes fit several
  * @throws CheckpointError where it is nothing of these
  */
-export async function openFile({ file, preset }: { file: File; preset?: string }): Promise<Opened> {
+export async function openFile({ file, preset }: { file: File; preset?: string }, { signal, emit }: Context<ProgressEvent>): Promise<Opened> {
+  const task = { signal, onProgress: emit };
   const checkpoint = await readCheckpoint(blobSource(file, file.name));
   const state: StateDict = { ...weightsOf(checkpoint), metadata: checkpoint.metadata };
-  if (state.metadata.has(MODEL_KEY)) return openOurs(file, state);
+  if (state.metadata.has(MODEL_KEY)) return openOurs(file, state, task);
   const found = recognise(state);
   if (found === undefined && [...state.tensors.keys()].some((name) => /^(encoder|decoder)\.layers\.\d/.test(name))) return autoencoder(file.name, await loadTinyAutoencoder(state));
   if (found === undefined) throw new CheckpointError(`${file.name} holds no DiT, SiT, MAR or autoencoder; its tensors are ${[...state.tensors.keys()].slice(0, 4).join(', ')} …`);
@@ -65,20 +69,22 @@ export async function openFile({ file, preset }: { file: File; preset?: string }
   if (found.presets.length === 0) throw new CheckpointError(`${file.name} looks like ${found.summary}, which is none of the published models; save it with saveModel of @tinyfusion/models, and the file says itself what it is`);
   const name = preset ?? (found.presets.length === 1 ? found.presets[0]! : undefined);
   if (name === undefined) return { kind: 'ask', presets: found.presets, summary: found.summary };
-  const model = await loadReference(name, state, file.size > LARGE_BYTES ? { dtype: 'F16' } : {});
-  return teacher({ model, name: file.name, sha256: await stateDictHash(state), record: undefined, embedded: false }, file, name);
+  const sha256 = await stateDictHash(state, task);
+  const model = await loadReference(name, state, { ...task, ...(file.size > LARGE_BYTES ? { dtype: 'F16' } : {}) });
+  return teacher({ model, name: file.name, sha256, record: undefined, embedded: false }, file, name);
 }
 
-async function openOurs(file: File, state: StateDict): Promise<Opened> {
+async function openOurs(file: File, state: StateDict, task: LongTaskOptions): Promise<Opened> {
   const record = readPruneRecord(state.metadata);
   if (record !== undefined && session.hasTeacher && record.teacher.sha256 === session.teacher.sha256) {
     session.recovered = await openStudent(state);
     await keep('student', { teacher: record.teacher.sha256, file: new Uint8Array(await file.arrayBuffer()) } satisfies KeptStudent);
     return { kind: 'student', student: session.studentInfo()! };
   }
-  const model = await loadModel(state);
+  const sha256 = await stateDictHash(state, task);
+  const model = await loadModel(state, task);
   if (model instanceof AutoencoderKL) return autoencoder(file.name, model);
-  return teacher({ model, name: file.name, sha256: await stateDictHash(state), record, embedded: false }, file, undefined);
+  return teacher({ model, name: file.name, sha256, record, embedded: false }, file, undefined);
 }
 
 async function teacher(loaded: Loaded, file: File, preset: string | undefined): Promise<Opened> {

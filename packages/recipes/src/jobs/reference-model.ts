@@ -60,7 +60,7 @@ export async function openReferenceModel({ model: name, ckpt, weights, vae: vaeF
   if (name === undefined) throw new ArgumentError('--model', undefined, `the name of the checkpoint's model, one of ${presets.join(', ')}`);
   await using checkpoint = await openWeights(ckpt, context);
   const state = rebuilt({ ...weightsOf(checkpoint, weights), metadata: checkpoint.metadata });
-  const model = await loadReference(name, state, { dtype });
+  const model = await loadReference(name, state, { dtype, ...context });
   const file = vaeFile ?? (model instanceof MAR ? 'kl16' : 'sd-vae-ft-ema');
   await using autoencoder = await openWeights(file, context);
   const vae = await loadReferenceAutoencoder(weightsOf(autoencoder));
