@@ -7,7 +7,7 @@ import { checkState } from './check-state.js';
 import { LoraLinear } from './lora-linear.js';
 import { type LoraOptions, type LoraSettings, settingsAt, settingsOf } from './lora-options.js';
 
-/** The adapters of one model, by name. Remove them before the model is disposed of. */
+/** The adapters of one model, by name. They are freed with it. */
 export class LoraAdapters {
   readonly #root: Module;
   readonly #layers = new Map<string, LoraLinear>();

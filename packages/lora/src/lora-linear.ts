@@ -19,6 +19,7 @@ export class LoraLinear extends Linear {
   readonly #adapters = new Map<string, LoraAdapter>();
   #active: [adapter: LoraAdapter, weight: number][] = [];
   #merged = false;
+  #revision = 0;
   #rng: Rng | undefined;
 
   /** @internal made by {@link LoraAdapters}. The base layer must not be disposed of meanwhile. */
@@ -34,6 +35,20 @@ export class LoraLinear extends Linear {
   /** Whether `weight` is the sum of the base layer's and the active adapters'. */
   get merged(): boolean {
     return this.#merged;
+  }
+
+  /** Counts what was switched, merged and drawn otherwise. */
+  override get revision(): number {
+    return this.#revision;
+  }
+
+  override get plain(): boolean {
+    return this.#merged || this.#active.length === 0;
+  }
+
+  /** Merged, the layer's parameters are those of a plain one. */
+  override get unstorable(): string | undefined {
+    return this.#merged ? undefined : 'a layer without adapters beside its weight: merge() of the adapters, or remove({ merged: true }), puts the active ones into the weights, remove() takes all off; toPeft saves one by itself';
   }
 
   /** Adapters of this layer by name. */
@@ -57,6 +72,7 @@ export class LoraLinear extends Linear {
 
   /** @internal Adapters that are not on this layer are passed over; the layer must not be merged. */
   activate(weights: ReadonlyMap<string, number>): void {
+    this.#revision += 1;
     this.#active = [];
     for (const [name, adapter] of this.#adapters) {
       const weight = weights.get(name);
@@ -67,6 +83,7 @@ export class LoraLinear extends Linear {
 
   /** @internal Dropout is drawn from `rng`, or left out. */
   drawFrom(rng: Rng | undefined): void {
+    this.#revision += 1;
     this.#rng = rng;
   }
 
@@ -83,7 +100,7 @@ export class LoraLinear extends Linear {
 
   /**
    * Puts W + Σ wᵢ ΔWᵢ in the place of the weight, in a variable of its own: forward passes cost nothing extra from then
-   * on, and the layer takes the space of its weight twice.
+   * on, the layer takes the space of its weight twice, and to whoever looks at its parameters it is a plain one.
    * @throws ArgumentError where the weight is packed
    */
   merge(): void {
@@ -93,19 +110,26 @@ export class LoraLinear extends Linear {
       const merged = tf.tidy(() => tf.variable(this.#active.reduce<tf.Tensor>((sum, [adapter, weight]) => tf.add(sum, tf.mul(adapter.delta(this.base), weight)), this.base.weight), false));
       Object.assign(this, { weight: merged });
     }
-    this.#merged = true;
+    this.#setMerged(true);
   }
 
   /** Puts the base layer's own weight back, which nothing has touched, and frees the sum. */
   unmerge(): void {
     if (this.weight !== this.base.weight) this.weight.dispose();
     Object.assign(this, { weight: this.base.weight });
-    this.#merged = false;
+    this.#setMerged(false);
   }
 
   override dispose(): void {
     this.unmerge();
     super.dispose();
+  }
+
+  /** Adapters that are in the weight are not in the tree of parameters beside it. */
+  #setMerged(merged: boolean): void {
+    if (merged !== this.#merged) this.#revision += 1;
+    this.#merged = merged;
+    Object.defineProperty(this, 'lora', { enumerable: !merged });
   }
 
   /** x Wᵀ. */

@@ -1,13 +1,14 @@
 import { ArgumentError, BackendError, type LongTaskOptions, type ProgressEvent } from '@tinyfusion/core';
 import { type Denoiser, type GuidanceOptions, type UpdatingDenoiser, classifierFreeGuidance } from '@tinyfusion/diffusion';
 import { type RecordedPass, recordPass } from '@tinyfusion/kernels';
-import { type BlockHook, loadState, readState } from '@tinyfusion/nn';
+import { type BlockHook, loadState, readState, requireStorable } from '@tinyfusion/nn';
 import { stateDictOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { DiT } from './dit.js';
 import { type LoadOptions, blank } from './filled.js';
 import { SiT } from './sit.js';
 import { configOf } from './checkpoint.js';
+import { watchModel } from './watch-model.js';
 
 /** Options of {@link compile}. */
 export interface CompileOptions extends LongTaskOptions {
@@ -29,12 +30,12 @@ export interface CompiledModel {
   readonly dispatches: number;
   /** Bytes of the recording on the device, weights aside. */
   readonly bytes: number;
-  /** Whether a weight has changed since: compile the model again. */
+  /** Whether a weight has changed since, or an adapter was switched, merged or taken off: compile the model again. */
   readonly stale: boolean;
   /**
    * A denoiser for some labels; all denoisers share the recording. A DiT's takes the steps of `ddim` and `dpmSolver` into it.
-   * @param labels one a sample, in [0, numClasses)
-   * @throws ArgumentError where their number is not the batch's; from the denoiser, BackendError where the model's weights have changed since it was compiled
+   * @param labels one a sample, in [0, numClasses), or numClasses for no class where the model has that
+   * @throws ArgumentError where their number is not the batch's, or one is another; from the denoiser, BackendError where the model has changed since it was compiled, or this was disposed of
    */
   denoiser(labels: ArrayLike<number>): Denoiser | UpdatingDenoiser;
   /** Frees the recording, and the weights where they were copied. */
@@ -44,14 +45,15 @@ export interface CompiledModel {
 /**
  * Records a denoising step once, to be replayed with no work in JavaScript for its operations: shaders are compiled side
  * by side first, with progress, then the dispatches of a step, guidance included, are noted, with buffers planned by when
- * they are needed. Weights are bound, not copied: after training or surgery, compile again. On other backends
- * than WebGPU the denoiser is the plain one.
+ * they are needed. Weights are bound, not copied: after training, surgery or another choice of adapters, compile again. On
+ * other backends than WebGPU the denoiser is the plain one, with the same checks.
  *
  * @param model borrowed, and to be kept until the compiled one is disposed
+ * @throws ArgumentError where an option is out of range, or with `dtype` the model has adapters that are not merged
  */
 export async function compile(model: DiT | SiT, { batch, cfg, dtype, hook, signal, onProgress }: CompileOptions): Promise<CompiledModel> {
   if (!Number.isInteger(batch) || batch < 1) throw new ArgumentError('CompileOptions.batch', batch, 'a positive integer');
-  const { inputSize, inChannels, numClasses } = model.config;
+  const { inputSize, inChannels, numClasses, classDropoutProb } = model.config;
   const guided = cfg !== undefined && cfg.scale !== 1;
   const nullClass = guided ? model.nullClass : 0;
   const owned = dtype === undefined ? undefined : await copied(model, dtype);
@@ -60,10 +62,10 @@ export async function compile(model: DiT | SiT, { batch, cfg, dtype, hook, signa
     const pass: Denoiser = (x, t) => used.forward(x as tf.Tensor4D, t, y, hook === undefined ? {} : { hook });
     return guided ? classifierFreeGuidance(pass, cfg) : pass;
   };
-  const weights = Array.from(used.namedParameters(), ([name, variable]) => ({ name, variable, id: variable.dataId }));
+  const changed = watchModel(used);
+  let disposed = false;
   const shape = [batch, inputSize, inputSize, inChannels];
   const examples = [tf.zeros(shape), tf.zeros([batch]), tf.zeros([guided ? 2 * batch : batch], 'int32'), tf.zeros(shape), tf.zeros([5])];
-  const changed = (): string | undefined => weights.find(({ variable, id }) => variable.isDisposed || variable.dataId !== id)?.name;
   let total = 1;
   const told = (event: ProgressEvent): void => {
     total = event.total ?? 1;
@@ -86,11 +88,13 @@ export async function compile(model: DiT | SiT, { batch, cfg, dtype, hook, signa
       },
       denoiser: (labels) => {
         if (labels.length !== batch) throw new ArgumentError('labels', Array.from(labels), `${batch} of them, as the model was compiled for`);
+        const most = classDropoutProb > 0 ? numClasses : numClasses - 1;
+        const wrong = Array.from(labels).findIndex((label) => !(Number.isInteger(label) && label >= 0 && label <= most));
+        if (wrong >= 0) throw new ArgumentError('labels', labels[wrong], `integers from 0 to ${numClasses - 1}${most === numClasses ? `, or ${numClasses} for no class` : ''}`);
         const own = Int32Array.from(labels);
-        const wrong = own.find((label) => !(label >= 0 && label <= numClasses));
-        if (wrong !== undefined) throw new ArgumentError('labels', wrong, `integers from 0 to ${numClasses}`);
         const values = guided ? Int32Array.from([...own, ...own.map(() => nullClass)]) : own;
         const check = (): void => {
+          if (disposed) throw new BackendError('the compiled model has been disposed of; compile the model again');
           const name = changed();
           if (name !== undefined) throw new BackendError(`${name} has changed since the model was compiled; compile it again`);
         };
@@ -109,6 +113,7 @@ export async function compile(model: DiT | SiT, { batch, cfg, dtype, hook, signa
         return Object.assign(denoiser, { update });
       },
       dispose: () => {
+        disposed = true;
         for (const recording of passes) recording.dispose();
         owned?.dispose();
       },
@@ -133,8 +138,10 @@ function linearStep(output: tf.Tensor, x: tf.Tensor, before: tf.Tensor, numbers:
 
 /** The same model with weights of its own, held as `dtype`. */
 async function copied(model: DiT | SiT, dtype: NonNullable<LoadOptions['dtype']>): Promise<DiT | SiT> {
+  const held = blank(dtype);
+  requireStorable('compile: dtype', model);
   const config = configOf(model);
-  const copy = model instanceof SiT ? new SiT(config, { init: blank(dtype) }) : new DiT(config, { init: blank(dtype) });
+  const copy = model instanceof SiT ? new SiT(config, { init: held }) : new DiT(config, { init: held });
   try {
     await loadState(copy, stateDictOf(await readState(model)));
     return copy;

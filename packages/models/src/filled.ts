@@ -1,4 +1,4 @@
-import type { LongTaskOptions } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions } from '@tinyfusion/core';
 import type { PackedDtype } from '@tinyfusion/kernels';
 import { type Init, type Module, loadState } from '@tinyfusion/nn';
 import type { StateDict } from '@tinyfusion/weights';
@@ -14,8 +14,9 @@ export interface LoadOptions extends LongTaskOptions {
   dtype?: 'F32' | PackedDtype | undefined;
 }
 
-/** First values of a model that a checkpoint fills. */
+/** First values of a model that a checkpoint fills. @throws ArgumentError where the type is none that weights are held as */
 export function blank(dtype: LoadOptions['dtype'] = 'F32'): Init {
+  if (!['F32', 'F16', 'I8', 'I4'].includes(dtype)) throw new ArgumentError('LoadOptions.dtype', dtype, "one of 'F32', 'F16', 'I8', 'I4': how the device holds the weights, whatever the file's own type");
   return dtype === 'F32' ? 'zeros' : { packed: dtype };
 }
 

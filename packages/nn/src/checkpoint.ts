@@ -1,6 +1,6 @@
 import { CheckpointError } from '@tinyfusion/core';
 import { type StateDict, writableTensor, writeSafetensors } from '@tinyfusion/weights';
-import type { Module } from './module.js';
+import { type Module, requireStorable } from './module.js';
 import { readState } from './state.js';
 
 /** Key of a model's type and configuration in a checkpoint's metadata. */
@@ -18,8 +18,12 @@ export interface ToSafetensorsOptions {
   metadata?: Iterable<readonly [string, string]>;
 }
 
-/** A model as a safetensors file from which alone it can be built again. */
+/**
+ * A model as a safetensors file from which alone it can be built again.
+ * @throws ArgumentError where it holds what the file has no place for, as adapters beside its layers
+ */
 export async function toSafetensors(module: Module, { type, config, dtype = 'F32', metadata = [] }: ToSafetensorsOptions): Promise<Uint8Array<ArrayBuffer>> {
+  requireStorable(`save ${type}`, module);
   const state = await readState(module);
   const tensors = [...state].map(([name, { shape, values }]) => [name, writableTensor(values, shape, dtype)] as const);
   return writeSafetensors(tensors, [[MODEL_KEY, JSON.stringify({ type, config })], ...metadata]);

@@ -39,6 +39,11 @@ export class Linear extends Module {
     if (bias) this.bias = parameter([outFeatures], biasInit, init);
   }
 
+  /** Whether the output is x Wᵀ + b of these weights and nothing else; a subclass says so itself. */
+  get plain(): boolean {
+    return this.constructor === Linear;
+  }
+
   protected override get packedCount(): number {
     return this.packing === undefined ? 0 : this.inFeatures * this.outFeatures;
   }

@@ -39,9 +39,22 @@ export abstract class Module {
     return 0;
   }
 
-  /** Frees every parameter and buffer. */
+  /**
+   * Another number whenever this module itself begins to compute something else without a change of its parameters, as an
+   * adapter does that is switched on. What was recorded or remembered of a model holds while none changes. Default 0.
+   */
+  get revision(): number {
+    return 0;
+  }
+
+  /** What this module itself should be instead, in words, where its parameters alone do not make its like again; see {@link requireStorable}. */
+  get unstorable(): string | undefined {
+    return undefined;
+  }
+
+  /** Frees every parameter and buffer; modules below do it by their own `dispose`. */
   dispose(): void {
-    for (const [, p] of this.namedParameters()) p.dispose();
+    for (const field of Object.values(this)) free(field);
   }
 
   [Symbol.dispose](): void {
@@ -55,6 +68,20 @@ function* walk(node: unknown, path: string): Generator<[string, tf.Variable | Mo
     if (node instanceof Module) yield [path, node];
     for (const [name, child] of Object.entries(node)) yield* walk(child, path === '' ? name : `${path}.${name}`);
   }
+}
+
+function free(field: unknown): void {
+  if (field instanceof tf.Variable || field instanceof Module) field.dispose();
+  else if (Array.isArray(field)) for (const item of field) free(item);
+}
+
+/**
+ * Checks that a model is what its parameters say, before they are stored, copied or exported.
+ * @param what who asks
+ * @throws ArgumentError that names the first module which is more, and what to do about it
+ */
+export function requireStorable(what: string, root: Module): void {
+  for (const [path, module] of root.namedModules()) if (module.unstorable !== undefined) throw new ArgumentError(`${what}: ${path}`, module.constructor.name, module.unstorable);
 }
 
 /**
