@@ -1,12 +1,12 @@
 import { ArgumentError } from '@tinyfusion/core';
 import type { Attention, Mlp } from '@tinyfusion/models';
-import { type Conv2d, type Embedding, type GroupNorm, type LayerNorm, Linear } from '@tinyfusion/nn';
+import type { Conv2d, Embedding, GroupNorm, LayerNorm, Linear } from '@tinyfusion/nn';
 import type { Arrange, GraphBuilder, Value } from './graph-builder.js';
 
 /** x Wᵀ + b over the last axis; the weight is stored `[in, out]`, as `MatMul` takes it. */
 export function linear(g: GraphBuilder, layer: Linear, x: Value): Value {
-  // an adapter is a Linear whose forward does more than its weight says
-  if (layer.constructor !== Linear) throw new ArgumentError(`exportOnnx: ${g.pathOf(layer)}`, layer.constructor.name, 'a Linear; merge adapters into their layers first');
+  // an adapter is a Linear whose forward does more than its weight says, until it is merged
+  if (!layer.plain) throw new ArgumentError(`exportOnnx: ${g.pathOf(layer)}`, layer.constructor.name, layer.unstorable ?? 'a Linear that computes x Wᵀ + b and nothing else; merge what it adds into its weight first');
   const { inFeatures, outFeatures } = layer;
   const y = g.node('MatMul', [x, g.parameter(layer, 'weight', [inFeatures, outFeatures], { arrange: transposed })]);
   return layer.bias === undefined ? y : g.node('Add', [y, g.parameter(layer, 'bias', [outFeatures])]);

@@ -1,6 +1,6 @@
 import { ArgumentError } from '@tinyfusion/core';
 import { type BlockPart, type DiTConfig, MAR, partOf, withDepths } from '@tinyfusion/models';
-import { loadState, readState } from '@tinyfusion/nn';
+import { loadState, readState, requireStorable } from '@tinyfusion/nn';
 import { type DroppedBranches, type LinearReplacement, type PruneRecord, pruneState } from '@tinyfusion/pruning';
 import { type StateDict, stateDictOf } from '@tinyfusion/weights';
 import type { Prunable } from './objective.js';
@@ -18,11 +18,12 @@ export interface FinerCut {
  * A new model with only the kept layers of the teacher, counted over all its stacks, with the teacher's weights. A linear
  * layer in the place of a run is a block of the new model.
  *
- * @throws ArgumentError where a stack would lose all of its layers, a finer cut does not fit the kept layers, or the model of a finer cut is a MAR
+ * @throws ArgumentError where a stack would lose all of its layers, a finer cut does not fit the kept layers, the model of a finer cut is a MAR, or the teacher has adapters that are not merged
  */
 export async function shallowCopy<M extends Prunable>(teacher: M, kept: readonly number[], { branches = {}, replacements = [] }: FinerCut = {}): Promise<M> {
   const finer = replacements.length > 0 || (branches.attention?.length ?? 0) > 0 || (branches.mlp?.length ?? 0) > 0;
   if (teacher instanceof MAR && finer) throw new ArgumentError('shallowCopy: branches and replacements', 'for a MAR', 'none: its blocks stay whole or go');
+  requireStorable('shallowCopy', teacher);
   const state = await stateOf(teacher);
   if (!(teacher instanceof MAR) && finer) {
     const parts = leftOf(teacher, kept, { branches, replacements });
