@@ -1,9 +1,10 @@
 import { createRng, restoreRng } from '@tinyfusion/core';
+import { captureFeatures, composeHooks, recomputing, runBlocks } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect, it } from 'vitest';
 import { dropout } from '../src/dropout.js';
 import { injectLora } from '../src/index.js';
-import { Net, apart, onBackends, output, randomise, values } from './net.js';
+import { Net, apart, input, onBackends, output, randomise, values } from './net.js';
 
 onBackends('dropout', () => {
   it('zeroes a share p of the values, scales the others to keep the mean, and depends on the seed alone', async () => {
@@ -48,6 +49,34 @@ onBackends('dropout', () => {
     for (let i = 0; i < 2000; i++) for (const [j, v] of (await output(net)).entries()) mean[j]! += v / 2000;
     // the head is linear in its input; the deviation of a mean of 2000 is some 1 % of the largest output
     expect(apart(mean, without)).toBeLessThan(0.05);
+  });
+
+  it('is the same in a block that is computed a second time for its gradient, and moves the stream on once', async () => {
+    const net = new Net();
+    const adapters = injectLora(net, { init: createRng(4), rank: 2, dropout: 0.4 });
+    randomise(adapters.parameters(), 5);
+    const x = tf.reshape(input(), [1, 5, 6]) as tf.Tensor3D;
+    const gradients = async (recompute: boolean) => {
+      const rng = createRng(7);
+      adapters.train({ rng });
+      const capture = captureFeatures([0]);
+      const before = tf.memory().numTensors;
+      const { value, grads } = tf.variableGrads(() => {
+        const out = runBlocks('blocks', net.blocks, x, (block, h) => block.forward(h) as tf.Tensor3D, { hook: recompute ? composeHooks(capture.hook, recomputing()) : capture.hook });
+        const features = [...capture.take().values()];
+        const loss = tf.add(tf.sum(tf.square(out)), tf.sum(tf.square(features[0]!))) as tf.Scalar;
+        tf.dispose(features);
+        return loss;
+      }, adapters.parameters().slice(0, 8));
+      expect(tf.memory().numTensors).toBe(before + 9);
+      const all = await Promise.all([value, ...Object.entries(grads).toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, g]) => g)].map(values));
+      tf.dispose([value, grads]);
+      return { all, drawn: rng.state() };
+    };
+    const [plain, again] = [await gradients(false), await gradients(true)];
+    expect(again.drawn).toEqual(plain.drawn);
+    expect(plain.all[0]).toEqual(again.all[0]);
+    for (const [i, g] of plain.all.entries()) expect(apart(again.all[i]!, g)).toBeLessThan(1e-6);
   });
 
   it('and merged weights exclude each other', () => {

@@ -1,6 +1,6 @@
 import type { Rng } from '@tinyfusion/core';
 import { gelu, geluExact, selfAttention } from '@tinyfusion/kernels';
-import { type BranchHook, type Init, LayerNorm, Linear, Module, plainBranch, xavierUniform } from '@tinyfusion/nn';
+import { type BranchHook, type Init, LayerNorm, Linear, Module, plainBranch, repeatable, xavierUniform } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** Multi-head self-attention with a packed projection; upstream: timm's `Attention` with `qkv_bias=True`. */
@@ -99,5 +99,5 @@ export class ViTBlock extends Module {
 
 /** Zeroes values with probability `rate` and divides the others by 1 − rate. */
 function dropout<T extends tf.Tensor>(x: T, rate: number, rng: Rng): T {
-  return tf.mul(x, tf.tensor(rng.uniform(x.size).map((u) => (u < rate ? 0 : 1 / (1 - rate))), x.shape)) as T;
+  return tf.mul(x, tf.tensor(repeatable(rng).uniform(x.size).map((u) => (u < rate ? 0 : 1 / (1 - rate))), x.shape)) as T;
 }

@@ -7,6 +7,7 @@ export { Module, moduleAt, replaceModule, requireStorable } from './module.js';
 export { packWeight, type PackedValues } from './pack.js';
 export { randomIntegers, randomNormal, randomUniform } from './random.js';
 export { recomputing } from './recompute.js';
+export { repeatable } from './repeatable.js';
 export { calibrateStepCache, type Around, type CalibrateStepCacheOptions, type StepCacheCalibration, type StepCacheTrial } from './calibrate-step-cache.js';
 export { StepCache, type HookedPass, type StepCacheOptions, type StepCacheReport, type StepSchedule } from './step-cache.js';
 export { compareState, loadState, readState, type LoadStateOptions, type StateDifference } from './state.js';

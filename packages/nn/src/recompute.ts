@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { BlockHook } from './block-hook.js';
+import { notingDraws, repeatingDraws } from './repeatable.js';
 
 interface TapeNode {
   id: number;
@@ -28,8 +29,8 @@ interface Engine {
  * Outside of a gradient the block runs as it is. Gradients reach everything the block uses: its input, its weights, and
  * conditions that are closed over.
  *
- * The block must do the same both times: no dropout from a stream that moves on. In `composeHooks` it goes last, as
- * gradients pass by what hooks inside of it hand out.
+ * The block must do the same both times: what it draws, as dropout, it draws from {@link repeatable} streams, as our
+ * models and adapters do. In `composeHooks` it goes last, as gradients pass by what hooks inside of it hand out.
  */
 export function recomputing(): BlockHook {
   return (_site, x, run) => {
@@ -40,11 +41,11 @@ export function recomputing(): BlockHook {
     const input = tf.clone(x);
     const { activeTape: tape } = state;
     const start = tape.length;
-    const y = run(input);
+    const { value: y, draws } = notingDraws(() => run(input));
     const inner = tape.splice(start);
     if (inner.length === 0) return y;
-    const made = new Set(inner.flatMap(({ outputs }) => outputs.map(({ id }) => id)));
-    const used = new Map(inner.flatMap(({ inputs }) => Object.values(inputs).filter(({ id }) => !made.has(id))).map((tensor) => [`${tensor.id}`, tensor]));
+    // what is younger than the input was made inside, constants and dropout's masks too, and is made again
+    const used = new Map(inner.flatMap(({ inputs }) => Object.values(inputs).filter(({ id }) => id <= input.id)).map((tensor) => [`${tensor.id}`, tensor]));
     for (const { saved } of inner) tf.dispose(saved);
     tape.push({
       id: state.nextTapeNodeId++,
@@ -57,7 +58,7 @@ export function recomputing(): BlockHook {
         const wanted = Object.entries(this.inputs);
         const outer = state.activeTape;
         try {
-          const { value, grads } = engine.gradients(() => run(input), wanted.map(([, tensor]) => tensor), dy ?? tf.zerosLike(y), true);
+          const { value, grads } = engine.gradients(() => repeatingDraws(draws, () => run(input)), wanted.map(([, tensor]) => tensor), dy ?? tf.zerosLike(y), true);
           value.dispose();
           return Object.fromEntries(wanted.map(([name, tensor], i) => [name, () => grads[i] ?? tf.zeros(tensor.shape)]));
         } finally {
