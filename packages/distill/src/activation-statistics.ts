@@ -123,9 +123,13 @@ export interface ProposedThreshold {
  * is taken that masks at most `share` of the activations of every layer (the paper's 2 σ masks 4.6 % of a Gaussian's).
  *
  * @param layers of `ActivationStatistics`
+ * @throws ArgumentError where there are no layers, or an option is out of its range
  */
 export function proposeThreshold(layers: readonly LayerActivations[], { share = 0.05, from = 6, energy = 0.05 }: { share?: number; from?: number; energy?: number } = {}): ProposedThreshold {
   if (layers.length === 0) throw new ArgumentError('proposeThreshold: layers', 0, 'the statistics of one at least');
+  if (!(share > 0 && share < 1)) throw new ArgumentError('proposeThreshold: share', share, 'a number between 0 and 1');
+  if (!(energy > 0 && energy <= 1)) throw new ArgumentError('proposeThreshold: energy', energy, 'a share above 0, 1 at most');
+  if (!(from >= 0 && from <= (BINS - 1) * BIN)) throw new ArgumentError('proposeThreshold: from', from, `a number of standard deviations from 0 to ${(BINS - 1) * BIN}`);
   const most = (k: number, of: 'beyond' | 'energyBeyond'): number => Math.max(...layers.map((layer) => layer[of][Math.min(BINS - 1, Math.round(k / BIN))]!));
   const heaviest = layers.reduce((a, b) => (tail(b, from) > tail(a, from) ? b : a));
   if (tail(heaviest, from) < energy) return { sigmas: Infinity, masked: 0, energy: 0, why: `no layer has more than ${(100 * tail(heaviest, from)).toFixed(1)} % of its squared deviation at ${from} σ or more: there are no massive activations` };

@@ -1,4 +1,5 @@
 import { ArgumentError, ShapeError } from '@tinyfusion/core';
+import { stopGradient } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** Options of {@link maskedFeatureLoss}. */
@@ -15,7 +16,7 @@ export interface FeatureLossOptions {
 
 /**
  * Distance of hidden states without their massive activations (paper, section 3.4; masked RepKD): the mean over mapped
- * layers of mean((mₛ·s − mₜ·t)²). Upstream: the feature term of `training_losses_kd_rep`.
+ * layers of mean((mₛ·s − mₜ·t)²). No gradient flows to the teacher. Upstream: the feature term of `training_losses_kd_rep`.
  *
  * @param student hidden states of the mapped layers, each `[N, T, D]`
  * @param teacher those of the layers they are mapped to, in the same order
@@ -33,9 +34,10 @@ export function maskedFeatureLoss(student: readonly tf.Tensor3D[], teacher: read
 export function layerFeatureLosses(student: readonly tf.Tensor3D[], teacher: readonly tf.Tensor3D[], { sigmas = 2, mode = 'official' }: FeatureLossOptions = {}): tf.Tensor1D[] {
   if (student.length === 0 || student.length !== teacher.length) throw new ArgumentError('maskedFeatureLoss: layers', [student.length, teacher.length], 'as many student as teacher layers, one at least');
   if (!(sigmas > 0)) throw new ArgumentError('FeatureLossOptions.sigmas', sigmas, 'more than 0');
+  if (mode !== 'official' && mode !== 'intersection') throw new ArgumentError('FeatureLossOptions.mode', mode, "'official' or 'intersection'");
   return tf.tidy(() =>
     student.map((s, i) => {
-      const t = teacher[i]!;
+      const t = stopGradient(teacher[i]!);
       if (String(s.shape) !== String(t.shape)) throw new ShapeError(`maskedFeatureLoss: student layer ${i}`, s.shape, t.shape.join(', '));
       let difference: tf.Tensor;
       if (sigmas === Infinity) difference = tf.sub(s, t);

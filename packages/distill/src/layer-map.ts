@@ -5,11 +5,15 @@ export type LayerPair = readonly [student: number, teacher: number];
 
 /**
  * Pairs the last kept block of each N:M group with the last block of the group, so that a group as a whole does what it
- * did. For 1:2 this is the reference's i → 2i + 1, for its hybrid 19-layer model its lists (paper, section 4.3).
+ * did. For 1:2 this is the reference's i → 2i + 1, for its hybrid 19-layer model its lists (paper, section 4.3). The
+ * last block before a group that keeps nothing follows that group too.
+ * @throws ArgumentError where a group keeps more than it has, or the first one nothing
  */
 export function layerMapOfGroups(groups: readonly { readonly kept: number; readonly size: number }[]): LayerPair[] {
+  if (groups.length === 0) throw new ArgumentError('layerMapOfGroups: groups', groups, 'one at least');
   let [student, teacher] = [0, 0];
-  return groups.map(({ kept, size }) => {
+  return groups.map(({ kept, size }, i) => {
+    if (!Number.isInteger(kept) || !Number.isInteger(size) || kept > size || kept < (i === 0 ? 1 : 0)) throw new ArgumentError(`layerMapOfGroups: group ${i}`, { kept, size }, `${i === 0 ? 'from 1' : 'from 0'} to its size of layers kept`);
     student += kept;
     teacher += size;
     return [student - 1, teacher - 1] as const;
@@ -19,8 +23,10 @@ export function layerMapOfGroups(groups: readonly { readonly kept: number; reado
 /**
  * Pairs every block of a student with the teacher's at the same relative depth: i → ⌊(i + 1)·depth/count⌋ − 1. Needs no
  * groups, so that models cut in different ways are recovered alike.
+ * @throws ArgumentError where the student has more blocks than the teacher
  */
 export function evenLayerMap(depth: number, count: number): LayerPair[] {
+  if (!Number.isInteger(depth) || depth < 1) throw new ArgumentError('evenLayerMap: depth', depth, 'a positive integer');
   if (!Number.isInteger(count) || count < 1 || count > depth) throw new ArgumentError('evenLayerMap: count', count, `an integer from 1 to ${depth}`);
   return Array.from({ length: count }, (_, i) => [i, Math.floor(((i + 1) * depth) / count) - 1] as const);
 }
@@ -69,13 +75,30 @@ export function teacherChain(depths: readonly number[]): ChainStage[] {
 export type FeatureDecay = 'linear' | 'cosine' | 'constant';
 
 /**
- * Weight of the feature loss at a step, by default from `from` straight to 0 at the last step (a single step has `from`).
- * The paper's start: 0.01, for SiT 2e-4.
+ * Weight of the feature loss at a step, by default from `from` straight to 0 at the last step, and 0 after it (a single
+ * step has `from`). The paper's start: 0.01, for SiT 2e-4.
  *
+ * @param step from 0
  * @param options `warmUp`: steps over which it first rises from 0. Default 0
  */
 export function decayingWeight(from: number, step: number, steps: number, { decay = 'linear', warmUp = 0 }: { decay?: FeatureDecay; warmUp?: number } = {}): number {
-  const done = step / Math.max(1, steps - 1);
-  const share = decay === 'constant' ? 1 : decay === 'cosine' ? (1 + Math.cos(Math.PI * done)) / 2 : 1 - done;
-  return from * share * (warmUp > 0 ? Math.min(1, (step + 1) / warmUp) : 1);
+  if (!(from >= 0 && from < Infinity)) throw new ArgumentError('decayingWeight: from', from, 'a finite number from 0');
+  if (!(step >= 0)) throw new ArgumentError('decayingWeight: step', step, 'a number from 0');
+  if (!(steps > 0)) throw new ArgumentError('decayingWeight: steps', steps, 'a number above 0');
+  if (!(warmUp >= 0)) throw new ArgumentError('decayingWeight: warmUp', warmUp, 'a number of steps from 0');
+  return from * shareLeft(decay, Math.min(1, step / Math.max(1, steps - 1))) * (warmUp > 0 ? Math.min(1, (step + 1) / warmUp) : 1);
+}
+
+/** How much is left when a share of the run is done. */
+function shareLeft(decay: FeatureDecay, done: number): number {
+  switch (decay) {
+    case 'linear':
+      return 1 - done;
+    case 'cosine':
+      return (1 + Math.cos(Math.PI * done)) / 2;
+    case 'constant':
+      return 1;
+    default:
+      throw new ArgumentError('decay', decay, "'linear', 'cosine' or 'constant'");
+  }
 }

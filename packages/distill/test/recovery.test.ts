@@ -32,6 +32,23 @@ it('the feature weight fades by step, and a single step has it whole', () => {
   expect([0, 1, 2, 3].map((step) => decayingWeight(1, step, 100, { decay: 'constant', warmUp: 4 }))).toEqual([0.25, 0.5, 0.75, 1]);
 });
 
+it('the feature weight stays at 0 after the last step, and fades in no way that it does not know', () => {
+  expect(decayingWeight(0.01, 10, 5)).toBe(0);
+  expect(decayingWeight(0.01, 150, 101, { decay: 'cosine' })).toBe(0);
+  expect(() => decayingWeight(0.01, 2, 5, { decay: 'exp' as 'linear' })).toThrow(/decay is "exp", expected 'linear', 'cosine' or 'constant'/);
+  expect(() => decayingWeight(Number.NaN, 2, 5)).toThrow(/from is NaN/);
+  expect(() => decayingWeight(0.01, Number.NaN, 5)).toThrow(/step is NaN/);
+});
+
+it('maps are refused where layers are not there', () => {
+  expect(() => evenLayerMap(Number.NaN, 2)).toThrow('depth is NaN');
+  expect(() => evenLayerMap(2.5, 2)).toThrow('depth is 2.5');
+  expect(() => layerMapOfGroups([{ kept: 0, size: 2 }, { kept: 2, size: 4 }])).toThrow(/group 0 is .*from 1 to its size/);
+  expect(() => layerMapOfGroups([{ kept: 1, size: 2 }, { kept: 3, size: 2 }])).toThrow(/group 1 is .*to its size/);
+  expect(() => layerMapOfGroups([])).toThrow('one at least');
+  expect(layerMapOfGroups([{ kept: 1, size: 2 }, { kept: 0, size: 2 }, { kept: 2, size: 2 }])).toEqual([[0, 1], [0, 3], [2, 5]]);
+});
+
 it('losses of the layers are the terms of the whole', async () => {
   const rng = createRng(1);
   const draw = () => tf.tensor3d(rng.normal(2 * 3 * 8), [2, 3, 8]);
@@ -59,6 +76,49 @@ describe('the guard', () => {
     expect(() => new FeatureGuard(pairs).watch(3, [1, Number.NaN])).toThrow(/block 1 against teacher block 3 is NaN/);
   });
 
+  it.each([1.01, 1.05, 1.1, 1.12, 1.2, 2, 10])('names a loss that grows × %s a step from the start', (rate) => {
+    const guard = new FeatureGuard([[3, 7]]);
+    const lowest = rate ** 2; // the median of the first five
+    for (let step = 0; ; step++) {
+      const value = rate ** step;
+      const found = guard.check(step, [value]);
+      if (found === undefined) {
+        expect(value).toBeLessThan(20 * lowest * rate ** 3);
+        continue;
+      }
+      expect(found).toMatchObject({ pair: [3, 7], typical: lowest });
+      break;
+    }
+  });
+
+  it('does not take for an explosion what is still nearer to the teacher than nothing is', () => {
+    // a student that begins as its teacher: the distance rises from 0 with the square of the steps
+    const rising = (step: number): number => 1e-6 * step ** 2;
+    const blind = new FeatureGuard([[0, 0]]);
+    expect(Array.from({ length: 30 }, (_, step) => blind.check(step, [rising(step)])).some((found) => found !== undefined)).toBe(true);
+    const guard = new FeatureGuard([[0, 0]]);
+    for (let step = 0; step < 300; step++) expect(guard.check(step, [rising(step)], step === 0 ? [0.5] : undefined)).toBe(undefined);
+    const saved = JSON.parse(JSON.stringify(guard.state())) as ReturnType<FeatureGuard['state']>;
+    const resumed = new FeatureGuard([[0, 0]]);
+    resumed.restore(saved);
+    expect([resumed.hasEnergies, resumed.state()]).toEqual([true, saved]);
+    for (const own of [guard, resumed]) expect([0.6, 0.7, 0.8].map((value, i) => own.check(300 + i, [value])?.value)).toEqual([undefined, undefined, 0.8]);
+    expect(() => guard.check(0, [1], [1, 2])).toThrow('energies is 2');
+  });
+
+  it('names what explodes in the first steps, where it knows what the teacher’s states are like', () => {
+    const losses = [0.75, 68, 1.4e3, 6.3e4, 2.8e4, 1.1e3, 40, 49];
+    const guard = new FeatureGuard([[0, 1]]);
+    const found = losses.map((loss, i) => guard.check(i + 1, [loss], i === 0 ? [1.1] : undefined));
+    expect(found.map((f) => f?.step)).toEqual([undefined, undefined, undefined, 4, 5, 6, 7, 8]);
+    expect(found[3]).toMatchObject({ typical: 1.1, value: 6.3e4 });
+  });
+
+  it('names the first of the layers that are not finite, whatever those before them have seen', () => {
+    const guard = new FeatureGuard([[0, 1], [1, 3], [2, 5]]);
+    expect(guard.check(1, [1, Infinity, Number.NaN])).toMatchObject({ pair: [1, 3], value: Infinity });
+  });
+
   it('gives no alarm for noise, single peaks, or a loss that falls', () => {
     const rng = createRng(2);
     const guard = new FeatureGuard(pairs);
@@ -68,6 +128,19 @@ describe('the guard', () => {
     }
     expect(() => guard.check(0, [1])).toThrow('2, one for each mapped layer');
   });
+});
+
+it('features teach the student alone', async () => {
+  const draw = (seed: number) => tf.tensor3d(createRng(seed).normal(48), [2, 3, 8]);
+  const [student, teacher] = [draw(1), draw(2)];
+  for (const mode of ['official', 'intersection'] as const) {
+    for (const sigmas of [1, Infinity]) {
+      const [own, theirs] = tf.grads((s: tf.Tensor, t: tf.Tensor) => tf.sum(maskedFeatureLoss([s as tf.Tensor3D], [t as tf.Tensor3D], { sigmas, mode })))([student, teacher]);
+      expect((await tf.max(tf.abs(own!)).data())[0]).toBeGreaterThan(0.01);
+      expect((await tf.max(tf.abs(theirs!)).data())[0]).toBe(0);
+    }
+  }
+  expect(() => maskedFeatureLoss([student], [teacher], { mode: 'union' as 'official' })).toThrow("mode is \"union\", expected 'official' or 'intersection'");
 });
 
 describe('the activations’ own distribution', () => {
@@ -96,6 +169,7 @@ describe('the activations’ own distribution', () => {
     expect(proposed.masked).toBeLessThanOrEqual(0.05);
     expect(proposed.energy).toBeGreaterThan(0.9);
     expect(proposed.why).toMatch(/block 1 has 9\d % of its squared deviation at 6 σ/);
+    for (const options of [{ from: 100 }, { from: Number.NaN }, { share: Number.NaN }, { share: 5 }, { share: 0 }, { energy: 50 }]) expect(() => proposeThreshold(statistics.layers(), options)).toThrow(new RegExp(`proposeThreshold: ${Object.keys(options)[0]} is`));
   });
 
   it('is seen through the hook, and nothing is left behind', async () => {
