@@ -1,13 +1,14 @@
-import { type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
 import type { BatchPosition } from '@tinyfusion/data';
 import { type FeatureDecay, FeatureGuard, type FeatureGuardState, type LayerPair, decayingWeight, layerFeatureLosses } from '@tinyfusion/distill';
 import { AdamW, Ema, cosine, singleCollective } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkCount, checkDecay, checkFrom0, checkOneOf, checkPositive } from './check-options.js';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
 import { type Shared, optimise, rowsOfRank } from './loop.js';
 import { type Objective, type Prunable, objectiveOf } from './objective.js';
-import { captureOverStacks, evenMapOverStacks } from './stacks.js';
+import { captureOverStacks, depthOf, evenMapOverStacks, widthsOf } from './stacks.js';
 
 /**
  * Recovers a shallow model by distillation from its teacher: noise and variance follow the teacher's and the truth, and
@@ -26,7 +27,7 @@ export interface DistillOptions<M = Prunable> extends LongTaskOptions, Shared, C
   parts?: number | undefined;
   /** First learning rate; a cosine takes it to half. Default 2e-4, the paper's. */
   lr?: number;
-  /** Weight of the teacher against the truth. Default 0.9. */
+  /** Weight of the teacher against the truth, from 0 to 1. Default 0.9. */
   alpha?: number;
   /** First weight of the feature loss, decaying to 0. Default 0.01; 0 leaves features out. */
   beta?: number;
@@ -36,7 +37,7 @@ export interface DistillOptions<M = Prunable> extends LongTaskOptions, Shared, C
   mode?: 'official' | 'intersection';
   /** How the feature loss fades. Default `'linear'`. */
   decay?: FeatureDecay;
-  /** How many times its typical value the feature loss of a layer may be, some steps in a row, before the run ends. Default 20; `Infinity`: no guard. */
+  /** How many times the lowest median so far the feature loss of a layer may be, some steps in a row, before the run ends. Default 20; `Infinity`: no guard. */
   guard?: number;
   /** Default: every block of the student with the teacher's at the same relative depth of its stack; i → 2i + 1 at half the depth. */
   layerMap?: readonly LayerPair[];
@@ -55,10 +56,24 @@ export interface RecoveryCurves {
 
 /**
  * Trains the student in place; it ends with its averaged weights.
- * @throws TinyFusionError `FEATURE_EXPLOSION` that names the layer whose feature loss explodes
+ * @throws TinyFusionError `FEATURE_EXPLOSION` that names the layer whose feature loss explodes, `DIVERGED` where losses are
+ * not finite; ArgumentError, before anything is made, where options, models and data do not fit
  */
 export async function distill<M extends Prunable>(student: M, teacher: M, data: LatentDataset, options: DistillOptions<M>): Promise<RecoveryCurves> {
-  const { steps, batchSize = 64, parts, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap = evenMapOverStacks(teacher, student), emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
+  const { steps, batchSize = 64, parts, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap, emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
+  checkCount('DistillOptions.steps', steps);
+  checkCount('DistillOptions.batchSize', batchSize);
+  checkPositive('DistillOptions.lr', lr);
+  checkFrom0('DistillOptions.alpha', alpha, 1);
+  checkFrom0('DistillOptions.beta', beta);
+  checkOneOf('DistillOptions.mode', mode, ['official', 'intersection']);
+  checkOneOf('DistillOptions.decay', decay, ['linear', 'cosine', 'constant']);
+  if (!(sigmas > 0)) throw new ArgumentError('DistillOptions.sigmas', sigmas, 'more than 0; Infinity for no mask');
+  checkDecay('DistillOptions.emaDecay', emaDecay);
+  checkPair(student, teacher, data);
+  const pairs = beta > 0 ? (layerMap ?? evenMapOverStacks(teacher, student)) : [];
+  if (pairs.length > 0) checkMap(student, teacher, pairs);
+  const watcher = guard === Infinity || pairs.length === 0 ? undefined : new FeatureGuard(pairs, { factor: guard });
   const rng = createRng(seed);
   const rows = rowsOfRank(collective ?? singleCollective(), batchSize);
   let batches = data.batches(batchSize, rng.split('data'), rows);
@@ -67,26 +82,36 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
   const optimizer = new AdamW(parameters);
   const ema = new Ema(parameters, { decay: emaDecay, warmUp: true });
   const curves: RecoveryCurves = { mse: [], loss: [] };
-  const pairs = beta > 0 ? layerMap : [];
-  const watcher = guard === Infinity || pairs.length === 0 ? undefined : new FeatureGuard(pairs, { factor: guard });
+  const byPair = (values: Readonly<Record<string, number>>, name: string): number[] => pairs.map((_, i) => values[`${name} ${i}`]!);
   try {
     await optimise(
       (step, report, part) => {
         // one draw for both: a teacher that sees another label teaches something else
         const draw = objective.draw(student, batches.next(part), draws, part);
         const [own, theirs] = [captureOverStacks(student, pairs.map(([s]) => s)), captureOverStacks(teacher, pairs.map(([, l]) => l))];
-        const terms = draw.distillation(draw.forward(student, { hook: own.hook }), draw.forward(teacher, { hook: theirs.hook }), alpha);
-        report('mse', tf.mean(terms.mse));
-        const loss = tf.mean(terms.loss) as tf.Scalar;
-        if (pairs.length === 0) return loss;
-        const [mine, wanted] = [own.take(), theirs.take()];
-        const layers = tf.stack(layerFeatureLosses(pairs.map(([s]) => mine.get(s)!), pairs.map(([, l]) => wanted.get(l)!), { sigmas, mode }).map((term) => tf.mean(term))) as tf.Tensor1D;
-        report('activation', tf.tidy(() => tf.stack(pairs.map(([s]) => tf.max(tf.abs(mine.get(s)!)))) as tf.Tensor1D));
-        tf.dispose([...mine.values(), ...wanted.values()]);
-        const feature = tf.mean(layers) as tf.Scalar;
-        report('feature', feature);
-        if (watcher !== undefined) report('layer', layers);
-        return tf.add(loss, tf.mul(feature, decayingWeight(beta, step, steps, { decay })));
+        try {
+          const terms = draw.distillation(draw.forward(student, { hook: own.hook }), draw.forward(teacher, { hook: theirs.hook }), alpha);
+          report('mse', tf.mean(terms.mse));
+          const loss = tf.mean(terms.loss) as tf.Scalar;
+          if (pairs.length === 0) return loss;
+          const [mine, wanted] = [own.take(), theirs.take()];
+          try {
+            const [states, followed] = [pairs.map(([s]) => mine.get(s)!), pairs.map(([, l]) => wanted.get(l)!)];
+            const layers = meanOfEach(layerFeatureLosses(states, followed, { sigmas, mode }));
+            report('activation', tf.tidy(() => tf.stack(states.map((state) => tf.max(tf.abs(state)))) as tf.Tensor1D));
+            const feature = tf.mean(layers) as tf.Scalar;
+            report('feature', feature);
+            report('layer', layers);
+            // the distance to nothing: what the guard measures explosions by
+            if (watcher?.hasEnergies === false) report('energy', meanOfEach(layerFeatureLosses(followed.map((state) => tf.zerosLike(state)), followed, { sigmas, mode: 'official' })));
+            return tf.add(loss, tf.mul(feature, decayingWeight(beta, step, steps, { decay })));
+          } finally {
+            tf.dispose([...mine.values(), ...wanted.values()]);
+          }
+        } finally {
+          // empty but where a model threw
+          tf.dispose([...own.take().values(), ...theirs.take().values()]);
+        }
       },
       {
         task: 'recover',
@@ -121,8 +146,9 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
           curves.mse.push([step + 1, values['mse']!]);
           curves.loss.push([step + 1, values['loss']!]);
           // a step that is not finite is skipped; what leads there is named
-          if (Number.isFinite(values['loss'])) watcher?.watch(step + 1, pairs.map((_, i) => values[`layer ${i}`]!));
+          if (Number.isFinite(values['loss'])) watcher?.watch(step + 1, byPair(values, 'layer'), watcher.hasEnergies ? undefined : byPair(values, 'energy'));
         },
+        explain: (step, values) => new FeatureGuard(pairs).check(step, byPair(values, 'layer'))?.message,
       },
     );
     ema.swap();
@@ -131,6 +157,31 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
     ema.dispose();
   }
   return curves;
+}
+
+/** [mean of each], with its gradient. */
+const meanOfEach = (terms: readonly tf.Tensor1D[]): tf.Tensor1D => tf.stack(terms.map((term) => tf.mean(term))) as tf.Tensor1D;
+
+/** @throws ArgumentError where a teacher cannot teach a student on these data */
+function checkPair(student: Prunable, teacher: Prunable, { shape }: LatentDataset): void {
+  if (student.constructor !== teacher.constructor) throw new ArgumentError('distill: student', student.constructor.name, `a ${teacher.constructor.name} as its teacher`);
+  const [own, theirs] = [student.config, teacher.config];
+  for (const key of ['inputSize', 'inChannels', 'numClasses'] as const) if (own[key] !== theirs[key]) throw new ArgumentError(`distill: student's ${key}`, own[key], `${theirs[key]}, the teacher's`);
+  if ('learnSigma' in own && 'learnSigma' in theirs && own.learnSigma !== theirs.learnSigma) throw new ArgumentError("distill: student's learnSigma", own.learnSigma, `${theirs.learnSigma}, the teacher's: both learn the variance, or neither`);
+  const wanted = [own.inputSize, own.inputSize, own.inChannels];
+  if (String(shape) !== String(wanted)) throw new ArgumentError('distill: data', shape.join('×'), `latents of ${wanted.join('×')}, as the models take`);
+}
+
+/** @throws ArgumentError where layers that should follow each other are not there, or of other widths */
+function checkMap(student: Prunable, teacher: Prunable, pairs: readonly LayerPair[]): void {
+  const [depth, from] = [depthOf(student), depthOf(teacher)];
+  const [own, theirs] = [widthsOf(student), widthsOf(teacher)];
+  if (student.config.patchSize !== teacher.config.patchSize) throw new ArgumentError("distill: student's patchSize", student.config.patchSize, `${teacher.config.patchSize}, the teacher's, whose states it follows; beta 0 leaves features out`);
+  for (const pair of pairs) {
+    const [s, t] = pair;
+    if (!(Number.isInteger(s) && s >= 0 && s < depth && Number.isInteger(t) && t >= 0 && t < from)) throw new ArgumentError('DistillOptions.layerMap', pair, `pairs of a student's layer from 0 to ${depth - 1} and a teacher's from 0 to ${from - 1}`);
+    if (own[s] !== theirs[t]) throw new ArgumentError(`distill: width of the student's layer ${s}`, own[s], `${theirs[t]}, that of the teacher's layer ${t}, whose states it follows; beta 0 leaves features out`);
+  }
 }
 
 interface Streams {

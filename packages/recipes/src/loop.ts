@@ -2,6 +2,7 @@ import { ArgumentError, BackendError, CancelledError, type LongTaskOptions, Tiny
 import { type AdamW, type Collective, type Ema, type Schedule, anyRank, broadcastJson, broadcastTrainingState, clipFactor, globalNorm, lossAndGradients, reduceGradients, restoreTrainingState, saveTrainingState, singleCollective } from '@tinyfusion/train';
 import type { StateDict } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkCount } from './check-options.js';
 
 /** One group of parameters with its optimiser. */
 export interface ParameterGroup {
@@ -70,6 +71,8 @@ export interface OptimiseOptions extends LongTaskOptions, Shared {
   beforeStep?: (step: number) => Promise<void> | undefined;
   /** Called after each step with the numbers that the loss reported; may end the run by `'stop'`. */
   afterStep?: (step: number, values: Readonly<Record<string, number>>) => void | 'stop' | Promise<void | 'stop'>;
+  /** Says of the numbers that the loss reported what is wrong with them, where a run diverges; those of the first of the steps in a row. */
+  explain?: (step: number, values: Readonly<Record<string, number>>) => string | undefined;
 }
 
 /** Steps skipped in a row, for a loss or gradient that is not finite, before the run ends. */
@@ -80,17 +83,19 @@ export type StepLoss = (step: number, report: (name: string, value: tf.Scalar | 
 
 /**
  * Gradient descent over a loss: gradients, clipping, AdamW, averages, progress. A step whose loss or gradient is not
- * finite is skipped, as upstream does, and counted; the numbers are tested on the CPU. A run that is kept can be killed at
+ * finite is skipped, as upstream does, and counted; the numbers are tested on the CPU. A run does not end with such a step as
+ * if all were well. One that is kept can be killed at
  * any moment: with what was saved last it goes on to the same end, to the bit on the same backend.
  *
  * @param loss called once a step inside the gradient scope, or once for each part of its batch
- * @throws TinyFusionError `DIVERGED` after 20 skipped steps in a row; ArgumentError where a batch cannot be shared among the
+ * @throws TinyFusionError `DIVERGED` after 20 skipped steps in a row, or where the last step is skipped; ArgumentError where a batch cannot be shared among the
  * ranks; what a step throws, after the run was saved where its state could still be read. BackendError where the device was
  * lost or has no room, which says from where a run that is kept goes on
  */
 export async function optimise(loss: StepLoss, options: OptimiseOptions): Promise<void> {
-  const { task, steps, groups, maxNorm = 1, ema, streams, history, micro, beforeStep, afterStep, signal, collective = singleCollective() } = options;
+  const { task, steps, groups, maxNorm = 1, ema, streams, history, micro, beforeStep, afterStep, explain, signal, collective = singleCollective() } = options;
   const [keep, onProgress, onDetail] = collective.rank === 0 ? [options.keep, options.onProgress, options.onDetail] : [];
+  checkCount('steps', steps);
   const own = sharedRows(collective, micro, streams);
   const parameters = groups.flatMap((g) => [...g.parameters]);
   const parts = { model: parameters.map((p, i): [string, tf.Variable] => [`${i}`, p]), optimizer: groups.map((g) => g.optimizer), ...(ema === undefined ? {} : { ema }) };
@@ -122,6 +127,7 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
   };
   if (micro?.parts !== undefined && !(Number.isInteger(micro.parts) && micro.parts > 0)) throw new ArgumentError('parts', micro.parts, 'a positive integer');
   let count = Math.min(micro?.parts ?? 1, own?.size ?? 1);
+  let reason: string | undefined;
   // memory that does not do shows when the parts of a batch are computed for the first time
   let proven = 0;
   for (let step = from; step < steps; step++) {
@@ -177,7 +183,11 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
     } else {
       skipped += 1;
       inRow += 1;
-      if (inRow >= MOST_SKIPPED) throw new TinyFusionError('DIVERGED', `${task}: loss or gradient was not finite in ${MOST_SKIPPED} steps in a row up to step ${step + 1}; lower the learning rate or the weight of the feature loss`);
+      if (inRow === 1) reason = explain?.(step + 1, { ...values, ...vectors });
+      if (inRow >= MOST_SKIPPED || step + 1 === steps) {
+        tf.dispose(gradients);
+        throw new TinyFusionError('DIVERGED', `${task}: loss or gradient was not finite in ${inRow === 1 ? 'the last step' : `${inRow} steps in a row`}, up to step ${step + 1} of ${steps}; ${reason ?? 'lower the learning rate or the weight of the feature loss'}`);
+      }
     }
     if (skipped > 0) values['skipped'] = skipped;
     tf.dispose(gradients);
@@ -209,11 +219,12 @@ async function gradientsInParts(loss: StepLoss, step: number, parameters: readon
   const [values, vectors]: Record<string, number>[] = [{}, {}];
   const add = (into: Record<string, number>, name: string, value: number): void => void (into[name] = (into[name] ?? 0) + value);
   let gradients: tf.Tensor[] | undefined;
+  let reported: [string, tf.Tensor][] = [];
   try {
     for (const [i, part] of parts.entries()) {
       if (i > 0) rewind();
       const weight = (part?.size ?? 1) / total;
-      const reported: [string, tf.Tensor][] = [];
+      reported = [];
       const own = lossAndGradients(() => loss(step, (name, value) => reported.push([name, tf.keep(tf.clone(value as tf.Tensor))]), part), parameters);
       gradients = weight === 1 ? own.gradients : averaged(gradients, own.gradients, weight);
       add(values!, 'loss', weight * (await own.loss.data())[0]!);
@@ -222,7 +233,7 @@ async function gradientsInParts(loss: StepLoss, step: number, parameters: readon
     }
     return { gradients: gradients!, values: values!, vectors: vectors! };
   } catch (error) {
-    if (gradients !== undefined) tf.dispose(gradients);
+    tf.dispose([...(gradients ?? []), ...reported.map(([, tensor]) => tensor)]);
     throw error;
   }
 }

@@ -26,6 +26,10 @@ export function stacksOf(model: Prunable): Stack[] {
 /** Number of layers in all stacks. */
 export const depthOf = (model: Prunable): number => stacksOf(model).reduce((sum, { depth }) => sum + depth, 0);
 
+/** Width of the tokens of each layer of all stacks. */
+export const widthsOf = (model: Prunable): number[] =>
+  model instanceof MAR ? [...model.encoder_blocks.map(() => model.config.encoderWidth), ...model.decoder_blocks.map(() => model.config.decoderWidth)] : model.blocks.map(() => model.config.hiddenSize);
+
 /** A hook for one stack of all layers, around a model that may have several: it sees one stack, `blocks`, and each layer's index among all. */
 export function overAllStacks(model: Prunable, hook: BlockHook): BlockHook {
   const depth = depthOf(model);
