@@ -41,6 +41,7 @@ beforeAll(async () => {
   writeFileSync(file('cut-off.safetensors'), bytes.subarray(0, 5000));
   const deeper = await toSafetensors(dit, { type: 'DiT', config: { ...config, depth: 6 } });
   writeFileSync(file('missing-blocks.safetensors'), deeper);
+  writeFileSync(file('null.json'), 'null');
 });
 
 /** A model's tensors under the names that a reference's checkpoint has. */
@@ -54,6 +55,15 @@ describe('bad input ends in one line and exit code 1, and nothing is written', (
     ['missing tensors', ['sample', '--model', 'missing-blocks.safetensors'], /does not fit DiT: missing \(20\): blocks\.4\.attn\.qkv\.weight/],
     ['groups that do not fit', ['learn-masks', '--model', 'teacher.safetensors', '--groups', '1:3', '--images', '200'], /groups is "1:3", expected N:M whose M divides the model's 4 layers/],
     ['a layer that is not there', ['prune', '--model', 'teacher.safetensors', '--keep', '1,9'], /kept layers is 9, expected indices from 0 to 3/],
+    ['a list with an empty place', ['prune', '--model', 'teacher.safetensors', '--keep', '3,'], /--keep is "3,", expected layer numbers/],
+    ['a number of layers that nothing counts', ['prune', '--model', 'teacher.safetensors', '--keep', '1', '--count', '2'], /--count is 2, expected to be left out without --method/],
+    ['data that nothing looks at', ['prune', '--model', 'teacher.safetensors', '--method', 'oracle', '--data', 'x'], /--data is "x", expected to be left out where nothing is measured/],
+    ['an option of a file without one', ['prune', '--model', 'teacher.safetensors', '--keep', '1', '--stack', 'blocks'], /--stack is "blocks", expected to be left out without --ckpt/],
+    ['a model beside a file', ['prune', '--ckpt', 'teacher.safetensors', '--model', 'teacher.safetensors', '--keep', '1'], /--model is .*, expected to be left out with --ckpt/],
+    ['a stack twice', ['prune', '--ckpt', 'teacher.safetensors', '--keep', 'blocks:0;blocks:1'], /the layers of each stack once; blocks is there twice/],
+    ['a stack beside the named one', ['prune', '--ckpt', 'teacher.safetensors', '--stack', 'blocks', '--keep', 'blocks:0;others:1'], /layers of blocks alone, which --stack names; not of others/],
+    ['a decision that is none', ['prune', '--model', 'teacher.safetensors', '--masks', 'null.json'], /null\.json is no decision of learn-masks or learn-branches/],
+    ['a configuration that is none', ['prune', '--ckpt', 'teacher.safetensors', '--keep', '1', '--config', 'null.json', '--out', 'sub/x.safetensors'], /null\.json is no model's configuration: it holds null/],
     ['two ways to choose', ['prune', '--keep', '1', '--method', 'oracle'], /one of --masks, --keep and --method is \["--keep", "--method"\], expected exactly one/],
     ['a decision for another model', ['prune', '--masks', 'nothing.json'], /nothing\.json cannot be read as a decision/],
     ['a data folder that is not there', ['train', '--data', 'no-such-folder'], /data folder no-such-folder cannot be read/],
@@ -172,8 +182,8 @@ describe('files', () => {
     expect(half.tensors.get('blocks.1.mlp.fc1.weight')).toMatchObject({ dtype: 'F16', shape: [96, 24] });
     expect(half.tensors.has('blocks.2.mlp.fc1.weight')).toBe(false);
     await run('prune', '--ckpt', 'run.pt', '--method', 'oracle', '--out', 'cut2.safetensors');
-    expect(readPruneRecord((await loadSafetensors(file('cut2.safetensors'))).metadata)).toMatchObject({ kept: [0, 2], depth: 4, criterion: 'oracle', teacher: { name: 'run.pt' } });
-    expect((await run('inspect', 'cut2.safetensors')).stdout).toMatch(/2 of 4 blocks of blocks \(0, 2\), cut from run\.pt \(.*chosen by oracle/);
+    expect(readPruneRecord((await loadSafetensors(file('cut2.safetensors'))).metadata)).toMatchObject({ kept: [0, 3], depth: 4, criterion: 'oracle', teacher: { name: 'run.pt' } });
+    expect((await run('inspect', 'cut2.safetensors')).stdout).toMatch(/2 of 4 blocks of blocks \(0, 3\), cut from run\.pt \(.*chosen by oracle/);
     // two stacks of a model that is not ours, by their names, with its configuration
     const flux = (name: string, count: number) => Array.from({ length: count }, (_, i) => [`${name}.${i}.attn.to_q.weight`, writableTensor(new Float32Array(4).fill(i), [2, 2])] as const);
     await writeFileAtomic(file('flux.safetensors'), writeSafetensors([...flux('transformer_blocks', 4), ...flux('single_transformer_blocks', 6), ['x_embedder.weight', writableTensor(new Float32Array(4), [2, 2])]]));
@@ -182,6 +192,16 @@ describe('files', () => {
     const both = await run('prune', '--ckpt', 'flux.safetensors', '--keep', 'transformer_blocks:0,3;single_transformer_blocks:1,2,5', '--config', 'flux.json', '--out', 'small/flux.safetensors');
     expect([both.code, both.stdout.trim().split('\n').at(-1)]).toEqual([0, 'wrote small/flux.safetensors and config.json beside it']);
     expect(JSON.parse(readFileSync(file('small/config.json'), 'utf8'))).toMatchObject({ num_layers: 2, num_single_layers: 3 });
+    // a prefix need not be said, and a last block of its own kind stays
+    const joint = Array.from({ length: 4 }, (_, i) => [`model.diffusion_model.joint_blocks.${i}.x.weight`, writableTensor(new Float32Array(4).fill(i), [2, 2])] as const);
+    await writeFileAtomic(file('sd3.safetensors'), writeSafetensors([...joint.slice(0, 3), ...joint.slice(0, 3).map(([name, t]) => [name.replace('.x.', '.context.'), t] as const), joint[3]!]));
+    expect((await run('prune', '--ckpt', 'sd3.safetensors', '--method', 'first', '--count', '2', '--out', 'sd3-cut.safetensors')).stdout).toMatch(/^kept 0,3 of 4 blocks/);
+    expect((await run('prune', '--ckpt', 'sd3.safetensors', '--keep', 'joint_blocks:1,3', '--out', 'sd3-cut.safetensors')).stdout).toMatch(/^kept 1,3 of 4 blocks of model\.diffusion_model\.joint_blocks/);
+    expect(complaint((await run('prune', '--ckpt', 'sd3.safetensors', '--keep', '0,1', '--out', 'sd3-cut.safetensors')).stderr)).toEqual([expect.stringMatching(/layer 3 of model\.diffusion_model\.joint_blocks among them: it has other tensors/)]);
+    // what is read is not written over
+    for (const out of ['flux.safetensors', './flux.safetensors']) expect(complaint((await run('prune', '--ckpt', 'flux.safetensors', '--method', 'uniform', '--out', out)).stderr)).toEqual([expect.stringMatching(/--out is .*another file than --ckpt/)]);
+    writeFileSync(file('small/config.json'), '{"num_layers": 4, "num_single_layers": 6}');
+    expect(complaint((await run('prune', '--ckpt', 'flux.safetensors', '--method', 'uniform', '--config', 'small/config.json', '--out', 'small/other.safetensors')).stderr)).toEqual([expect.stringMatching(/would overwrite small\/config\.json/)]);
     const small = await loadSafetensors(file('small/flux.safetensors'));
     expect([...small.tensors.keys()]).toEqual(['transformer_blocks.0.attn.to_q.weight', 'transformer_blocks.1.attn.to_q.weight', 'single_transformer_blocks.0.attn.to_q.weight', 'single_transformer_blocks.1.attn.to_q.weight', 'single_transformer_blocks.2.attn.to_q.weight', 'x_embedder.weight']);
     expect(readPruneRecord(small.metadata)).toMatchObject({ stack: 'transformer_blocks,single_transformer_blocks', kept: [0, 3, 5, 6, 9], depth: 10 });
@@ -316,7 +336,7 @@ describe('worker threads', () => {
       if (!stderr.includes('stopping') && /sample: \d+\/4000.*\n$/.test(stderr)) child.kill('SIGINT');
     });
     const code = await new Promise((resolve) => child.once('close', resolve));
-    expect([code, stderr]).toEqual([130, expect.stringContaining('stopped. What is finished is kept')]);
+    expect([code, stderr]).toEqual([130, expect.stringContaining('stopped. The same command begins anew')]);
     expect(readdirSync(cwd)).toEqual([]);
   }, 60_000);
 });

@@ -10,7 +10,7 @@ const count = (text: string): number => {
 
 const seed = (text: string): number => {
   const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 0) throw new InvalidArgumentError('expected an integer from 0.');
+  if (text.trim() === '' || !Number.isSafeInteger(value) || value < 0) throw new InvalidArgumentError('expected an integer from 0.');
   return value;
 };
 
@@ -20,13 +20,15 @@ const number = (text: string): number => {
   return value;
 };
 
+const rate = (text: string): number => {
+  const value = number(text);
+  if (value <= 0) throw new InvalidArgumentError('expected a number above 0, e.g. 1e-3: less would climb the loss, and 0 learns nothing.');
+  return value;
+};
+
 const sigmas = (text: string): number | 'auto' => (text === 'auto' ? text : number(text));
 
-const layers = (text: string): number[] => {
-  const list = text.split(',').map(Number);
-  if (list.some((l) => !Number.isInteger(l))) throw new InvalidArgumentError('expected layer numbers, e.g. 0,2,4.');
-  return list;
-};
+const seeds = (text: string): number[] => text.split(',').map(seed);
 
 const metrics = (text: string): ('fid' | 'sfid' | 'is' | 'pr' | 'kid' | 'fid-infinity')[] => {
   const list = text.split(',');
@@ -61,8 +63,8 @@ export function program(): Command {
     .option('--steps <n>', 'steps', count, 1000)
     .option('--batch <n>', 'samples a step', count, 64)
     .option('--parts <n>', 'compute a batch in so many parts, for less memory at a time (default: 1, more where it does not fit)', count)
-    .option('--lr <x>', 'learning rate of the adapters', number, 1e-3)
-    .option('--gate-lr <x>', 'learning rate of the gates', number, 1e-3)
+    .option('--lr <x>', 'learning rate of the adapters', rate, 1e-3)
+    .option('--gate-lr <x>', 'learning rate of the gates', rate, 1e-3)
     .addOption(new Option('--update <what>', 'what moves beside the gates').choices(['lora', 'full', 'frozen']).default('lora'))
     .addOption(new Option('--per <what>', 'a mask for each sample, or one a step, whose dropped blocks are not computed').choices(['sample', 'batch']).default('sample'))
     .option('--stop-at <p>', 'end when every group is this sure, 0 to 1, and the decision has stood for a tenth of the steps', number)
@@ -78,12 +80,12 @@ export function program(): Command {
 
   job(main, 'learn-branches', 'learn which attention and MLP branches to keep, for a model that is as much faster on this device as asked')
     .requiredOption('--faster <x>', 'how many times as fast a forward pass is to be, e.g. 1.4', number)
-    .option('--model <file>', 'checkpoint of ours, or SiT or MAR for their embedded teachers (default: the embedded DiT)')
+    .option('--model <file>', 'a DiT or SiT checkpoint of ours, or SiT for its embedded teacher (default: the embedded DiT)')
     .option('--steps <n>', 'steps', count, 1000)
     .option('--batch <n>', 'samples a step; the batch that is timed, too', count, 64)
     .option('--parts <n>', 'compute a batch in so many parts, for less memory at a time (default: 1, more where it does not fit)', count)
-    .option('--lr <x>', 'learning rate of the adapters', number, 1e-4)
-    .option('--gate-lr <x>', 'learning rate of the gates', number, 1e-3)
+    .option('--lr <x>', 'learning rate of the adapters', rate, 1e-4)
+    .option('--gate-lr <x>', 'learning rate of the gates', rate, 1e-3)
     .option('--data <path>', 'train on this: a pack (tinyfusion pack), or a folder of IDX files (default: the embedded images)')
     .option('--images <n>', 'training images to use, where they are encoded here: the embedded, IDX', count, 10_000)
     .option('--seed <n>', 'random seed', seed, 0)
@@ -104,6 +106,8 @@ export function program(): Command {
     .addOption(new Option('--method <name>', 'a choice to compare with').choices(['block-influence', 'block-error', 'sensitivity', 'taylor', 'cka', 'oracle', 'random', 'first', 'last', 'uniform']))
     .option('--count <n>', 'layers that --method keeps (default: half)', count)
     .addOption(new Option('--replace <with>', 'put a linear layer, fitted in closed form, in the place of each removed run').choices(['linear']))
+    .option('--data <path>', 'with criteria that run the model, and --replace: what they look at, a pack (tinyfusion pack) or a folder of IDX files (default: the embedded images)')
+    .option('--images <n>', 'the first so many images of it, where they are encoded here (default: 1000)', count)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--out <file>', 'the shallow checkpoint', 'shallow.safetensors')
     .action((options) => runJob(options.ckpt === undefined ? options : { ...options, backend: 'cpu' }, async (context) => (await import('@tinyfusion/recipes/node')).pruneJob(options, context)));
@@ -115,7 +119,7 @@ export function program(): Command {
     .option('--steps <n>', 'steps', count, 1000)
     .option('--batch <n>', 'samples a step', count, 64)
     .option('--parts <n>', 'compute a batch in so many parts, for less memory at a time (default: 1, more where it does not fit)', count)
-    .option('--lr <x>', 'first learning rate', number, 1e-3)
+    .option('--lr <x>', 'first learning rate', rate, 1e-3)
     .option('--alpha <x>', 'weight of the teacher’s output against the truth, 0 to 1 (with --beta 0, 0 is fine-tuning alone)', number, 0.9)
     .option('--sigmas <k>', 'mask activations from k standard deviations on (0: no mask; auto: proposed by the teacher’s activations)', sigmas, 2)
     .option('--beta <x>', 'first weight of the feature loss (0: output distillation alone)', number, 0.01)
@@ -236,7 +240,7 @@ export function program(): Command {
     .option('--seed <n>', 'with --vae: random seed of the draws from its posteriors', seed, 0)
     .option('--skip-broken', 'leave out files that cannot be decoded, and count them')
     .option('--out <folder>', 'the pack', 'pack')
-    .action((source: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).packJob(source, options, context)));
+    .action((source: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).packJob(source, options, context), { resumes: true }));
 
   fileJob(main, 'watch', 'a run in a page of this machine while it goes on: loss, gates, decisions, activations, samples')
     .argument('<run>', 'the folder of --run, or of train --out')
@@ -248,12 +252,12 @@ export function program(): Command {
     .argument('[name]', 'methods, masks, patterns, recovery, teachers, convergence, speed, dynamics, activations, learning-rates')
     .option('--fast', 'a few steps of everything, to see that it works')
     .addOption(new Option('--family <name>', 'whose embedded teacher (default: DiT); methods alone for the others').choices(['DiT', 'SiT', 'MAR']))
-    .option('--seeds <list>', 'seeds (default: 0,1,2)', layers)
+    .option('--seeds <list>', 'seeds (default: 0,1,2)', seeds)
     .option('--mask-steps <n>', 'steps of mask learning (default: 600)', count)
     .option('--recovery-steps <n>', 'steps of recovery (default: 400)', count)
     .option('--samples <n>', 'samples a model is measured by (default: 1000)', count)
     .option('--out <folder>', 'where its table, plots and rows go', 'runs/studies')
-    .action((name: string | undefined, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).studyJob(name, options, context)));
+    .action((name: string | undefined, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).studyJob(name, options, context), { resumes: true }));
 
   job(main, 'train', 'train the embedded models again: autoencoder, feature network, teacher')
     .option('--data <path>', 'folder of IDX files, e.g. that of Debian’s dataset-fashion-mnist; with --family also a pack (default: the embedded images)')
@@ -266,7 +270,7 @@ export function program(): Command {
     .option('--config <file>', 'with --family: JSON of what differs from the embedded teacher, e.g. {"hiddenSize": 384, "numHeads": 6}')
     .option('--batch <n>', 'with --family: samples a step', count, 64)
     .option('--parts <n>', 'with --family: compute a batch in so many parts, for less memory at a time (default: 1, more where it does not fit)', count)
-    .option('--lr <x>', 'with --family: peak learning rate', number, 1e-3)
+    .option('--lr <x>', 'with --family: peak learning rate', rate, 1e-3)
     .option('--steps <n>', 'steps of the teacher', count, 8500)
     .option('--seed <n>', 'with --family: random seed', seed, 0)
     .option('--fast', 'a few steps of everything, to see that it works')
@@ -276,7 +280,7 @@ export function program(): Command {
         if (options.family !== undefined) return trainTeacherJob(options, context);
         if (options.data === undefined) throw new ArgumentError('--data', undefined, 'a folder of IDX files (or --family, which needs none)');
         return trainJob(options, context);
-      }, { shared: true }),
+      }, { shared: true, resumes: options.family !== undefined }),
     );
 
   return main;

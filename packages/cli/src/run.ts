@@ -13,12 +13,16 @@ export interface JobOptions {
   debug?: boolean;
   /** Threads that share the job. Default 1: this one alone. */
   workers?: number;
+  /** Folder that the run is kept in. */
+  run?: string;
 }
 
 /** What is particular to a job. */
 export interface JobKind {
   /** Whether the processes of mpirun share it; the others are refused there. Default: those that threads share are. */
   shared?: boolean;
+  /** Whether the same command goes on from what is finished. Default: where there is a `run` to keep it in. */
+  resumes?: boolean;
 }
 
 /** What a job gets to work with. */
@@ -37,7 +41,7 @@ export interface JobContext extends LongTaskOptions {
  * Sets the exit code: 0, 1 for an error, 130 where it was cancelled. Under mpirun only rank 0 shows anything but errors,
  * and an error ends the job on all ranks.
  */
-export async function runJob({ backend, debug = false, workers = 1 }: JobOptions, job: ((context: JobContext) => Promise<void>) | ThreadJob, { shared = typeof job === 'object' }: JobKind = {}): Promise<void> {
+export async function runJob({ backend, debug = false, workers = 1, run }: JobOptions, job: ((context: JobContext) => Promise<void>) | ThreadJob, { shared = typeof job === 'object', resumes = run !== undefined }: JobKind = {}): Promise<void> {
   const controller = new AbortController();
   let collective: Collective | undefined;
   const leads = (): boolean => (collective?.rank ?? 0) === 0;
@@ -74,7 +78,7 @@ export async function runJob({ backend, debug = false, workers = 1 }: JobOptions
   } catch (error) {
     display.close();
     if (error instanceof CancelledError || (TinyFusionError.isInstance(error) && error.code === 'CANCELLED')) {
-      if (leads()) console.error('stopped. What is finished is kept; the same command goes on from there.');
+      if (leads()) console.error(resumes ? 'stopped. What is finished is kept; the same command goes on from there.' : 'stopped. The same command begins anew; with --run <folder>, where a job has it, it would go on.');
       process.exitCode = 130;
       await collective?.close();
     } else {

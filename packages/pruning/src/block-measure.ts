@@ -1,3 +1,4 @@
+import { ArgumentError } from '@tinyfusion/core';
 import type { BlockHook } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
 
@@ -27,10 +28,16 @@ export abstract class BlockMeasure {
     this.#batches += 1;
   }
 
-  /** The mean of each block over the batches, and an end to the measurement. */
+  /**
+   * The mean of each block over the batches, and an end to the measurement.
+   * @throws ArgumentError where no batch was ended, or a mean is not finite
+   */
   protected async means(): Promise<number[]> {
+    if (this.#batches === 0) throw new ArgumentError(`${this.constructor.name}: batches`, 0, 'at least one; call endBatch after each forward pass');
     const values = await Promise.all(this.#sums.map(async (s) => (await s.data())[0]! / this.#batches));
     this.dispose();
+    const wrong = values.findIndex((value) => !Number.isFinite(value));
+    if (wrong >= 0) throw new ArgumentError(`${this.constructor.name}: measure of block ${wrong}`, values[wrong], 'a finite number; the model or its inputs hold values that are none');
     return values;
   }
 

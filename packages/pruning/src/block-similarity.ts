@@ -61,10 +61,14 @@ export class BlockSimilarity {
     }
   }
 
-  /** CKA of each pair of boundaries, `[L + 1][L + 1]`, symmetric with ones on its diagonal; and an end to the measurement. */
+  /**
+   * CKA of each pair of boundaries, `[L + 1][L + 1]`, symmetric with ones on its diagonal; and an end to the measurement.
+   * @throws ArgumentError where no batch was ended, or a hidden state is not finite
+   */
   similarity(): number[][] {
     const [count, sums] = [this.#boundaries, this.#sums];
     if (sums === undefined) throw new ArgumentError('BlockSimilarity.similarity: batches', 0, 'at least one; call endBatch after each forward pass');
+    if (!sums.every(Number.isFinite)) throw new ArgumentError('BlockSimilarity: similarity of hidden states', NaN, 'a finite number; the model or its inputs hold values that are none');
     const at = (i: number, j: number): number => sums[Math.min(i, j) * count + Math.max(i, j)]!;
     const matrix = Array.from({ length: count }, (_, i) =>
       Array.from({ length: count }, (_, j) => {

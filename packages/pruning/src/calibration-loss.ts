@@ -11,7 +11,7 @@ import { maskHook } from './mask-hook.js';
  * @throws ArgumentError where the mask does not fit, or the loss is not finite
  */
 export async function calibrationLoss(depth: number, kept: readonly number[], loss: (hook: BlockHook) => number | Promise<number>): Promise<number> {
-  const value = await loss(maskHook(byIndex(depth, kept)));
+  const value = await loss(maskHook(byIndex(depth, kept), depth));
   if (!Number.isFinite(value)) throw new ArgumentError(`calibration loss with blocks ${kept.join(',')}`, value, 'a finite number');
   return value;
 }

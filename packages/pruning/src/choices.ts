@@ -21,14 +21,25 @@ export function atRandom(depth: number, count: number, rng: Rng): number[] {
 }
 
 /**
- * The choice that the paper calls Oracle, BK-SDM's for a transformer (Kim et al. 2023): of each run of neighbouring
- * blocks the first one stays, so that for half the depth blocks 0, 2, 4, … are kept and every second is removed. For
- * other counts the kept blocks are spread evenly, the first block always among them.
- * @returns ascending
+ * The choice that the paper calls Oracle, BK-SDM's for a transformer (Kim et al. 2023): the first half of the layers is
+ * the encoder, the second the decoder; neighbours form `count` groups, of which the encoder's keep their first layer and the
+ * decoder's their last. 14 of 28 are 0, 2, …, 12 and 15, 17, …, 27, as in the reference's README since its correction.
+ * @returns ascending; a group across the middle keeps its first layer where no more of it lies in the decoder
  */
 export function oracle(depth: number, count: number): number[] {
+  return groupsOf(depth, count).map(([start, end]) => (start + end <= depth ? start : end - 1));
+}
+
+/** The first layer of each of `count` groups of neighbours: for half the depth 0, 2, 4, … @returns ascending */
+export function firstOfEach(depth: number, count: number): number[] {
+  return groupsOf(depth, count).map(([start]) => start);
+}
+
+/** Neighbours in `count` groups, as equal as can be: first layer, and the one after the last. */
+function groupsOf(depth: number, count: number): [start: number, end: number][] {
   checkCount(depth, count);
-  return Array.from({ length: count }, (_, i) => Math.floor((i * depth) / count));
+  const bound = (i: number): number => Math.floor((i * depth) / count);
+  return Array.from({ length: count }, (_, i) => [bound(i), bound(i + 1)]);
 }
 
 /** The first `count` layers. */
@@ -53,10 +64,12 @@ export function uniformLayers(depth: number, count: number): number[] {
  * Keeps the layers whose removal scores worst.
  * @param scores redundancy of each layer: the highest are removed
  * @param options `keepLast`: whether the last layer is never removed. Default `true`, as in the reference's ShortGPT
+ * @throws ArgumentError where a score is NaN
  */
 export function leastRedundant(scores: readonly number[], count: number, { keepLast = true }: { keepLast?: boolean } = {}): number[] {
   const depth = scores.length;
   checkCount(depth, count);
+  for (const [layer, score] of scores.entries()) if (Number.isNaN(score)) throw new ArgumentError(`leastRedundant: score of layer ${layer}`, score, 'a number; the model may hold values that are none');
   const candidates = scores.map((score, layer) => ({ score, layer })).filter(({ layer }) => !(keepLast && layer === depth - 1));
   // the first of equal scores goes first
   const removed = new Set(candidates.toSorted((a, b) => b.score - a.score || a.layer - b.layer).slice(0, depth - count).map(({ layer }) => layer));

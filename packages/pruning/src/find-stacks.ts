@@ -18,6 +18,8 @@ export interface FoundStack {
   uniform: boolean;
   /** Blocks unlike most, e.g. the last of SD3, which has no text stream. Keep those whose place in the model is fixed. */
   odd: number[];
+  /** Whether the last block has other tensors than any other block: its place in the model is fixed. */
+  ownLast: boolean;
 }
 
 /** What {@link findStacks} found. */
@@ -52,6 +54,9 @@ export function findStacks(state: StateDict): FoundStacks {
   if (stacks.length === 1 || largest!.parameters > 0.8 * total) return { stacks, chosen: [largest!.name], note: `${describe(largest!)}: ${stacks.length === 1 ? 'the only stack' : `the largest by far; found: ${listed}`}` };
   return { stacks, chosen: [], note: `no stack is known by its name, and none is the largest by far; name one of: ${listed}` };
 }
+
+/** Names and shapes of a block's tensors. */
+const shapes = (block: ReadonlyMap<string, TensorRecord>): string => Array.from(block, ([rest, { shape }]) => `${rest} ${shape.join()}`).toSorted().join('\n');
 
 interface Block {
   parameters: number;
@@ -99,7 +104,7 @@ function stackOf(name: string, list: ReadonlyMap<number, ReadonlyMap<string, Ten
   if (holes.length > 0 && [...list.values()].every((tensors) => [...tensors.keys()].every((rest) => !rest.includes('.')))) return undefined;
   const odd = indices.filter((index) => !usual.includes(index));
   const sum = (of: 'parameters' | 'bytes'): number => [...blocks.values()].reduce((total, block) => total + block[of], 0);
-  return { name, depth, blocks: indices.length, holes, parameters: sum('parameters'), bytes: sum('bytes'), uniform: odd.length === 0, odd };
+  return { name, depth, blocks: indices.length, holes, parameters: sum('parameters'), bytes: sum('bytes'), uniform: odd.length === 0, odd, ownLast: indices.length > 2 && !indices.slice(0, -1).some((index) => shapes(list.get(index)!) === shapes(list.get(depth - 1)!)) };
 }
 
 function measure(tensors: ReadonlyMap<string, TensorRecord>): Block {

@@ -4,7 +4,7 @@ export { BlockInfluence } from './block-influence.js';
 export { BlockMeasure } from './block-measure.js';
 export { BlockSimilarity, type BlockSimilarityOptions } from './block-similarity.js';
 export { calibrationLoss } from './calibration-loss.js';
-export { atRandom, byIndex, firstLayers, lastLayers, leastRedundant, oracle, uniformLayers } from './choices.js';
+export { atRandom, byIndex, firstLayers, firstOfEach, lastLayers, leastRedundant, oracle, uniformLayers } from './choices.js';
 export { centredGram, hsic, type HsicEstimator } from './cka.js';
 export { cholesky, choleskySolve } from './cholesky.js';
 export { describeRecord, layerMapOf } from './describe-record.js';

@@ -1,9 +1,18 @@
+import { ArgumentError } from '@tinyfusion/core';
 import type { BlockHook } from '@tinyfusion/nn';
 
-/** Runs a model as if only `kept` blocks were there; the others are not computed. No surgery. */
-export function maskHook(kept: readonly number[]): BlockHook {
+/**
+ * Runs a model as if only `kept` blocks were there; the others are not computed. No surgery.
+ * @param depth blocks that the model is to have. Default: as many as it has
+ * @throws ArgumentError when a stack runs that has another depth, or too few blocks for those that are kept
+ */
+export function maskHook(kept: readonly number[], depth?: number): BlockHook {
   const stay = new Set(kept);
-  return (site, x, run) => (stay.has(site.index) ? run(x) : x);
+  const highest = Math.max(-1, ...kept);
+  return (site, x, run) => {
+    if (depth === undefined ? highest >= site.depth : depth !== site.depth) throw new ArgumentError('maskHook: blocks of the model', site.depth, depth === undefined ? `more than ${highest}, the highest that is kept` : `${depth}, which the mask is for`);
+    return stay.has(site.index) ? run(x) : x;
+  };
 }
 
 /** Branches left out of blocks, by the blocks' indices. */

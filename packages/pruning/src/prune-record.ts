@@ -26,8 +26,12 @@ export interface PruneRecord {
   branches?: { attention?: number[]; mlp?: number[] };
   /** Removed runs with a linear map in their place, by the teacher's indices: from, up to but not including. */
   replaced?: [start: number, end: number][];
+  /** Of the choice: of the learning, where it was learned. */
   seed?: number;
+  /** What cut the model. */
   command?: string;
+  /** What learned the choice, where that was a command of its own. */
+  learnedBy?: string;
   /** The record of the teacher, where that was a shallow model itself. */
   from?: PruneRecord;
 }
@@ -75,7 +79,7 @@ function checkRecord(value: unknown, generation = 0): PruneRecord {
   }
   if (r.replaced !== undefined && !(isPairs(r.replaced) && r.replaced.every(([start, end]) => start < end && end <= depth && !kept.some((k) => k >= start && k < end)))) fail('replaced must be pairs [start, end] of runs without kept blocks');
   if (r.seed !== undefined && !Number.isSafeInteger(r.seed)) fail(`seed ${String(r.seed)}`);
-  if (r.command !== undefined && typeof r.command !== 'string') fail('command must be text');
+  for (const text of ['command', 'learnedBy'] as const) if (r[text] !== undefined && typeof r[text] !== 'string') fail(`${text} must be text`);
   if (r.from !== undefined) {
     if (generation >= MOST_GENERATIONS) fail(`more than ${MOST_GENERATIONS} teachers of teachers`);
     checkRecord(r.from, generation + 1);

@@ -3,7 +3,7 @@ import type { BlockHook } from '@tinyfusion/nn';
 import { maskHook } from './mask-hook.js';
 
 /**
- * What leaving out each block alone does to a loss: the sensitivity criterion of the paper's table 6. Blocks that are left
+ * What leaving out each block alone does to a loss: the sensitivity criterion of the paper's table 3. Blocks that are left
  * out are not computed.
  *
  * @param depth number of blocks
@@ -15,7 +15,7 @@ export async function sensitivities(depth: number, loss: (hook: BlockHook) => Pr
   const losses: number[] = [];
   for (let left = 0; left < depth; left++) {
     throwIfCancelled(signal, 'sensitivity');
-    const value = await loss(maskHook(Array.from({ length: depth }, (_, i) => i).filter((i) => i !== left)));
+    const value = await loss(maskHook(Array.from({ length: depth }, (_, i) => i).filter((i) => i !== left), depth));
     if (!Number.isFinite(value)) throw new ArgumentError(`sensitivities: loss without block ${left}`, value, 'a finite number');
     losses.push(value);
     onProgress?.({ task: 'sensitivity', step: left + 1, total: depth, unit: 'block' });

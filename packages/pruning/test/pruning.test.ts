@@ -3,12 +3,14 @@ import { runBlocks } from '@tinyfusion/nn';
 import { stateDictOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
-import { BlockError, BlockInfluence, type PruneRecord, atRandom, byIndex, firstLayers, lastLayers, leastRedundant, maskHook, oracle, pruneMetadata, pruneState, readPruneRecord, sensitivities, stackDepth, uniformLayers } from '../src/index.js';
+import { BlockError, BlockInfluence, type PruneRecord, atRandom, byIndex, firstLayers, firstOfEach, lastLayers, leastRedundant, maskHook, oracle, pruneMetadata, pruneState, readPruneRecord, sensitivities, stackDepth, uniformLayers } from '../src/index.js';
 
 describe('choices', () => {
   it('are ascending, of the asked-for number, and checked', () => {
     expect(byIndex(6, [5, 0, 3])).toEqual([0, 3, 5]);
-    expect(oracle(6, 3)).toEqual([0, 2, 4]);
+    expect(oracle(28, 14)).toEqual([0, 2, 4, 6, 8, 10, 12, 15, 17, 19, 21, 23, 25, 27]); // VainF/TinyFusion, with its 14 corrected to 15
+    expect([oracle(12, 6), oracle(6, 3), oracle(28, 7), oracle(3, 1)]).toEqual([[0, 2, 4, 7, 9, 11], [0, 2, 5], [0, 4, 8, 12, 19, 23, 27], [0]]);
+    expect(firstOfEach(12, 6)).toEqual([0, 2, 4, 6, 8, 10]);
     expect(oracle(28, 19).length).toBe(19);
     expect(atRandom(28, 14, createRng(1)).length).toBe(14);
     expect(atRandom(28, 14, createRng(1))).toEqual(atRandom(28, 14, createRng(1)));
@@ -20,6 +22,7 @@ describe('choices', () => {
     expect(() => byIndex(6, [1, 1])).toThrow(/each layer once/);
     expect(() => byIndex(6, [])).toThrow(/at least one/);
     expect(() => oracle(6, 7)).toThrow(/from 1 to the model's 6/);
+    expect(() => leastRedundant([NaN, 1, 5, 2], 2)).toThrow(/score of layer 0 is NaN, expected a number/);
   });
 });
 
@@ -91,6 +94,19 @@ describe('block error and sensitivity', () => {
     // inputs 1, 1.5, 1.5, −1.5
     expect(await error.errors()).toEqual([0.25, 0, 9, 9]);
     expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it('refuse what is not finite, and a measurement without a batch', async () => {
+    const error = new BlockError();
+    tf.tidy(() => void runBlocks('blocks', [1, NaN, 1], x, (factor, h) => tf.mul(h, factor) as tf.Tensor3D, { hook: error.hook }));
+    await expect(error.errors()).rejects.toThrow(/BlockError: batches is 0, expected at least one; call endBatch/);
+    error.endBatch();
+    await expect(error.errors()).rejects.toThrow(/BlockError: measure of block 1 is NaN, expected a finite number/);
+  });
+
+  it('are for a model of as many blocks as were said', async () => {
+    await expect(sensitivities(8, async (hook) => run({ hook }).dataSync()[0]!)).rejects.toThrow(/blocks of the model is 4, expected 8/);
+    expect(() => run({ hook: maskHook([0, 9]) })).toThrow(/blocks of the model is 4, expected more than 9/);
   });
 
   it('measure the loss without each block, and choose by it', async () => {

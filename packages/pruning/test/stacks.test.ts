@@ -37,7 +37,7 @@ describe('findStacks', () => {
 
   it('counts, and leaves alone what is inside of blocks', () => {
     const { stacks } = findStacks(shapes(cases[6]![1], 'BF16'));
-    expect(stacks).toEqual([{ name: 'model.layers', depth: 32, blocks: 32, holes: [], parameters: 32 * 192, bytes: 32 * 192 * 2, uniform: true, odd: [] }]);
+    expect(stacks).toEqual([{ name: 'model.layers', depth: 32, blocks: 32, holes: [], parameters: 32 * 192, bytes: 32 * 192 * 2, uniform: true, odd: [], ownLast: false }]);
     expect(findStacks(shapes(cases[0]![1])).stacks.map(({ name }) => name)).toEqual(['single_transformer_blocks', 'transformer_blocks']); // the largest first
   });
 
@@ -45,7 +45,7 @@ describe('findStacks', () => {
     const own = { ...blocks('transformer_blocks', 6, double), ...blocks('transformer_blocks.5.only', 1, { x: [1] }) };
     for (const name of Object.keys(own)) if (name.startsWith('transformer_blocks.2.') || name.startsWith('transformer_blocks.3.')) delete own[name];
     const { stacks, note } = findStacks(shapes(own));
-    expect(stacks[0]).toMatchObject({ depth: 6, blocks: 4, holes: [2, 3], uniform: false, odd: [5] });
+    expect(stacks[0]).toMatchObject({ depth: 6, blocks: 4, holes: [2, 3], uniform: false, odd: [5], ownLast: true });
     expect(note).toMatch(/^transformer_blocks, as/);
   });
 

@@ -3,4 +3,5 @@
  * @packageDocumentation
  */
 export { fetchJob } from './jobs/fetch.js';
-export { convertJob, inspect, inspectJob, type ConvertJob, type InspectJob, type Inspection, type PruneFileJob } from './jobs/files.js';
+export { convertJob, inspect, inspectJob, type ConvertJob, type InspectJob, type Inspection } from './jobs/files.js';
+export { type PruneFileJob } from './jobs/prune-file.js';

@@ -12,6 +12,7 @@ export type { Checkpointing } from './checkpointing.js';
 export { breathe, optimise, type BatchPart, type KeepOptions, type OptimiseOptions, type ParameterGroup, type Resumable, type Shared, type StepLoss } from './loop.js';
 export { gaussianObjective, marObjective, objectiveOf, transportObjective, type Objective, type Prunable, type TrainingDraw } from './objective.js';
 export { gridPng, type GridOptions } from './png.js';
+export { chooseByRule, isRule, rules, type Rule, type RuleOptions } from './by-rule.js';
 export { chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, fitReplacements, type ShortGptOptions } from './prune.js';
 export { finerRecord, shallowCopy, stateOf, type FinerCut } from './shallow-copy.js';
 export { sampleReference, type SampleReferenceOptions, type Solver } from './sample-reference.js';

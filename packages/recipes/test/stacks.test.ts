@@ -6,6 +6,7 @@ import type { BlockHook } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, expect, it } from 'vitest';
 import { type LatentDataset, distill, fashionMar, fashionTeacher, shallowCopy } from '../src/index.js';
+import { type Rule, chooseByRule } from '../src/by-rule.js';
 import { objectiveOf } from '../src/objective.js';
 import { choiceMapOverStacks, depthOf, evenMapOverStacks, groupMapOverStacks, overAllStacks } from '../src/stacks.js';
 
@@ -15,6 +16,17 @@ beforeAll(async () => {
 
 // four layers in the encoder, two in the decoder, where sequences are longer
 const marOf = (): MAR => new MAR({ ...fashionMar, inputSize: 4, encoderWidth: 16, encoderDepth: 4, encoderHeads: 2, decoderWidth: 16, decoderDepth: 2, decoderHeads: 2, mlpRatio: 2, numClasses: 3, headDepth: 1, headWidth: 16 }, { init: createRng(1) });
+
+it('a rule keeps a share of each stack, and the oracle the ends of the whole row', () => {
+  const [mar, teacher] = [marOf(), new DiT({ ...fashionTeacher, hiddenSize: 24, numHeads: 2, depth: 12 }, { init: 'zeros' })];
+  const by = (rule: Rule, count: number, model: DiT | MAR = mar) => chooseByRule(model, rule, { count, seed: 3 });
+  expect(by('oracle', 6, teacher)).toEqual([0, 2, 4, 7, 9, 11]);
+  expect(by('oracle', 3)).toEqual([0, 2, 5]);
+  expect([by('first', 3), by('last', 3), by('uniform', 3), by('first', 2), by('first', 5), by('last', 6)]).toEqual([[0, 1, 4], [2, 3, 5], [0, 3, 4], [0, 4], [0, 1, 2, 4, 5], [0, 1, 2, 3, 4, 5]]);
+  expect(by('random', 3)).toEqual(by('random', 3));
+  expect(by('oracle', 2)).toEqual([0, 5]);
+  expect(() => by('first', 1)).toThrow(/count is 1, expected a number of layers from 2, one of each stack, to the model's 6/);
+});
 
 const latents: LatentDataset = {
   shape: [4, 4, 4],

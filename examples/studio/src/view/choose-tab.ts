@@ -10,11 +10,11 @@ const measured: readonly (readonly [criterion: string, name: string, why: string
   ['block influence', 'Block influence', 'ShortGPT: blocks that turn their input the least go'],
   ['taylor', 'Taylor', 'by gradient times weight, to first order'],
   ['sensitivity', 'Sensitivity', 'by the loss without each block alone'],
-  ['block error', 'Block error', 'by what a block changes in its output’s norm'],
+  ['block error', 'Block error', 'by how far a block moves its input'],
   ['CKA intervals', 'CKA intervals', 'runs of blocks that say the same'],
 ];
 const blind: readonly (readonly [criterion: string, name: string, why: string])[] = [
-  ['oracle', 'Oracle', 'BK-SDM’s: every second block, the first and last stay'],
+  ['oracle', 'Oracle', 'BK-SDM’s: every second block; the first stays, and the last'],
   ['uniform', 'Uniform', 'evenly spaced'],
   ['first', 'First', 'the first half'],
   ['random', 'Random', 'drawn with the seed above'],

@@ -1,14 +1,12 @@
 import { CheckpointError, type LongTaskOptions, type OnProgress } from '@tinyfusion/core';
-import { firstImages } from '@tinyfusion/data';
 import { classifierFeatures, type FeatureNetwork, loadConvClassifier } from '@tinyfusion/eval';
-import { loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher, type TeacherFamily } from '@tinyfusion/fashion-mnist';
-import { AutoencoderKL, type LoadOptions, loadAutoencoderKL, loadModel as loadStored } from '@tinyfusion/models';
+import { loadFeatureNetwork, loadTeacher, type TeacherFamily } from '@tinyfusion/fashion-mnist';
+import { AutoencoderKL, type LoadOptions, loadModel as loadStored } from '@tinyfusion/models';
 import { type PruneRecord, readPruneRecord } from '@tinyfusion/pruning';
 import type { StateDict } from '@tinyfusion/weights';
 import { loadCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
 import { mkdir } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
-import { encodeDataset, type LatentDataset } from '../latents.js';
 import type { Prunable } from '../objective.js';
 import type { Shared } from '../loop.js';
 import { rebuilt } from './rebuilt.js';
@@ -49,14 +47,6 @@ export async function loadModel(path = 'DiT', options: LoadOptions = {}): Promis
   const model = await loadStored(state, options);
   if (model instanceof AutoencoderKL) throw new CheckpointError(`${path} holds an autoencoder, expected a DiT, SiT or MAR`);
   return { state, model, name: family === undefined ? basename(path) : family === 'DiT' ? 'fashion-mnist teacher' : `fashion-mnist ${family} teacher`, record: readPruneRecord(state.metadata) };
-}
-
-/** Latents of the first embedded training images. */
-export async function embeddedLatents(images: number, context: LongTaskOptions): Promise<LatentDataset> {
-  const vae = await loadAutoencoderKL(await loadAutoencoder());
-  const latents = await encodeDataset(firstImages(await loadFashionMnist('train'), images), vae, context);
-  vae.dispose();
-  return latents;
 }
 
 /** The embedded feature network. */

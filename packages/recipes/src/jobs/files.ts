@@ -1,12 +1,11 @@
-import { ArgumentError, CheckpointError, printable } from '@tinyfusion/core';
+import { ArgumentError, printable } from '@tinyfusion/core';
 import { type Naming, recognise, renamed } from '@tinyfusion/models';
-import { PRUNE_RECORD_KEY, type PruneRecord, byIndex, describeRecord, findStacks, oracle, pruneMetadata, prunedConfig, pruneStacks, readPruneRecord, stackDepth } from '@tinyfusion/pruning';
-import { type StateDict, stateDictHash, weightsOf, withDtype } from '@tinyfusion/weights';
-import { openCheckpoint, writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
-import { readFile, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { type PruneRecord, describeRecord, findStacks, readPruneRecord } from '@tinyfusion/pruning';
+import { type StateDict, weightsOf, withDtype } from '@tinyfusion/weights';
+import { openCheckpoint, writeCheckpoint } from '@tinyfusion/weights/node';
+import { stat } from 'node:fs/promises';
+import { basename } from 'node:path';
 import type { JobContext } from './context.js';
-import { withBlocks } from './rebuilt.js';
 import { openWeights } from './weights-file.js';
 
 /** Jobs on checkpoint files that run no model. */
@@ -94,97 +93,4 @@ export async function convertJob(from: string, to: string, { dtype, weights, who
   const chosen = names === undefined ? own : renamed(own, names);
   await writeCheckpoint(to, dtype === undefined ? chosen : withDtype(chosen, dtype), context);
   console.log(`wrote ${to}`);
-}
-
-/** Options of `tinyfusion prune --ckpt`. */
-export interface PruneFileJob {
-  ckpt: string;
-  /** The stack to cut, or several with commas between. Default: those that the file's names tell. */
-  stack?: string;
-  /** Layers of the stack, or of each of several: `'double_blocks:0,2;single_blocks:1,3'`. */
-  keep?: string;
-  method?: string;
-  /** Layers that `method` keeps of each stack. Default: half. */
-  count?: number;
-  weights?: string;
-  /** A `config.json` to change with it; written beside `out`. */
-  config?: string;
-  out: string;
-}
-
-/** Cuts a checkpoint of any residual stack, or of several, without running it or holding it in memory. */
-export async function pruneFileJob(job: PruneFileJob, context: JobContext): Promise<void> {
-  if (job.method !== undefined && job.method !== 'oracle') throw new ArgumentError('--method', job.method, 'oracle, or --keep: other choices have to run the model');
-  if ((job.keep === undefined) === (job.method === undefined)) throw new ArgumentError('one of --keep and --method', job.keep === undefined ? 'none' : 'both', 'exactly one');
-  await using checkpoint = await openWeights(job.ckpt, context);
-  const weights = weightsOf(checkpoint, job.weights);
-  const cuts = cutsOf(job, weights);
-  const from = readPruneRecord(checkpoint.metadata);
-  // layers are counted over all stacks
-  let start = 0;
-  const kept = cuts.flatMap((cut) => {
-    const own = cut.kept.map((layer) => start + layer);
-    start += cut.depth;
-    return own;
-  });
-  const record = (sha256: string): PruneRecord => ({
-    version: 1,
-    stack: cuts.map(({ stack }) => stack).join(','),
-    kept,
-    depth: start,
-    criterion: job.keep === undefined ? 'oracle' : 'index',
-    teacher: { name: basename(job.ckpt), sha256 },
-    command: context.command,
-    ...(from === undefined ? {} : { from }),
-  });
-  const pruned = pruneStacks(weights, Object.fromEntries(cuts.map((cut) => [cut.stack, cut.kept])));
-  if (pruned.tensors.size === weights.tensors.size) throw new CheckpointError(`${job.ckpt}: all ${start} blocks of ${cuts.map(({ stack }) => stack).join(', ')} would stay`);
-  const config = job.config === undefined ? undefined : cuts.reduce((value, cut) => prunedConfig(value, cut.stack, cut.kept), await readConfig(job.config));
-  const others = [...withBlocks(checkpoint.metadata, Object.fromEntries(cuts.map((cut) => [cut.stack, cut.kept])))].filter(([key]) => key !== PRUNE_RECORD_KEY);
-  const metadata = (sha256: string): [string, string][] => [...others, pruneMetadata(record(sha256))];
-  // the whole file is hashed while its half is written: the hash has its place in the header before it is known
-  await writeCheckpoint(job.out, pruned, { ...context, metadata: metadata('0'.repeat(64)), finalMetadata: stateDictHash(weights).then(metadata) });
-  if (config !== undefined) await writeFileAtomic(join(dirname(job.out), 'config.json'), JSON.stringify(config, null, 2));
-  for (const cut of cuts) console.log(`kept ${cut.kept.join(',')} of ${cut.depth} blocks of ${cut.stack}`);
-  console.log(`wrote ${job.out}${config === undefined ? '' : ' and config.json beside it'}`);
-}
-
-/** The stacks to cut and what stays of them. @throws ArgumentError or CheckpointError that lists what was found */
-function cutsOf({ stack, keep, count }: PruneFileJob, weights: StateDict): { stack: string; depth: number; kept: number[] }[] {
-  const lists = keep === undefined ? undefined : parseKeep(keep);
-  const named = stack?.split(',') ?? (lists !== undefined && !Array.isArray(lists) ? Object.keys(lists) : undefined);
-  const stacks = named ?? chosenStacks(weights);
-  return stacks.map((name) => {
-    const depth = stackDepth(weights, name);
-    if (lists === undefined) return { stack: name, depth, kept: oracle(depth, count ?? Math.floor(depth / 2)) };
-    if (Array.isArray(lists) && stacks.length > 1) throw new ArgumentError('--keep', keep, `the layers of each stack: ${stacks.map((one) => `${one}:…`).join(';')}`);
-    const own = Array.isArray(lists) ? lists : lists[name];
-    if (own === undefined) throw new ArgumentError('--keep', keep, `layers of ${name} too, or another --stack`);
-    return { stack: name, depth, kept: byIndex(depth, own) };
-  });
-}
-
-function chosenStacks(weights: StateDict): string[] {
-  const { chosen, note } = findStacks(weights);
-  if (chosen.length === 0) throw new ArgumentError('--stack', undefined, `the name of the blocks to cut: ${note}`);
-  return chosen;
-}
-
-/** `'0,2,4'`, or lists by stack: `'double_blocks:0,2;single_blocks:1,3'`. @throws ArgumentError where it is neither */
-export function parseKeep(text: string): number[] | Record<string, number[]> {
-  const list = (part: string): number[] => {
-    const layers = part.split(',').map(Number);
-    if (part.trim() === '' || layers.some((layer) => !Number.isInteger(layer))) throw new ArgumentError('--keep', text, 'layer numbers, e.g. 0,2,4, or such lists by stack, e.g. double_blocks:0,2;single_blocks:1,3');
-    return layers;
-  };
-  if (!text.includes(':')) return list(text);
-  return Object.fromEntries(text.split(';').map((part) => [part.slice(0, part.indexOf(':')).trim(), list(part.slice(part.indexOf(':') + 1))]));
-}
-
-async function readConfig(path: string): Promise<Record<string, unknown>> {
-  try {
-    return JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
-  } catch (cause) {
-    throw new CheckpointError(`${path} cannot be read as a model's configuration: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-  }
 }

@@ -1,3 +1,4 @@
+import { CheckpointError } from '@tinyfusion/core';
 import { MODEL_KEY } from '@tinyfusion/nn';
 import { readPruneRecord, renumbered } from '@tinyfusion/pruning';
 import type { StateDict } from '@tinyfusion/weights';
@@ -11,12 +12,26 @@ const depthKeys: Readonly<Record<string, string>> = { blocks: 'depth', encoder_b
  */
 export function withBlocks(metadata: ReadonlyMap<string, string>, kept: Readonly<Record<string, readonly number[]>>): Map<string, string> {
   const changed = new Map(metadata);
-  const stored = JSON.parse(metadata.get(MODEL_KEY) ?? 'null') as { type: string; config: Record<string, unknown> } | null;
-  if (stored === null) return changed;
+  const stored = storedModel(metadata.get(MODEL_KEY));
+  if (stored === undefined) return changed;
   const own = Object.fromEntries(Object.entries(kept).flatMap(([stack, { length }]) => (depthKeys[stack] === undefined ? [] : [[depthKeys[stack], length]])));
   const thinned = stored.config['thinned'] as Record<string, string> | undefined;
   const parts = thinned === undefined || kept['blocks'] === undefined ? {} : { thinned: Object.fromEntries(kept['blocks'].flatMap((block, i) => (thinned[block] === undefined ? [] : [[i, thinned[block]]]))) };
   return changed.set(MODEL_KEY, JSON.stringify({ ...stored, config: { ...stored.config, ...own, ...parts } }));
+}
+
+/** @throws CheckpointError where the text is no model's configuration */
+function storedModel(text: string | undefined): { config: Record<string, unknown> } | undefined {
+  if (text === undefined) return undefined;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new CheckpointError(`the checkpoint's ${MODEL_KEY} is damaged: it is no JSON`, { cause });
+  }
+  const { config } = (value ?? {}) as { config?: unknown };
+  if (typeof config !== 'object' || config === null) throw new CheckpointError(`the checkpoint's ${MODEL_KEY} is damaged: it has no configuration`);
+  return value as { config: Record<string, unknown> };
 }
 
 /**

@@ -1,5 +1,5 @@
 import { proposeThreshold } from '@tinyfusion/distill';
-import { oracle } from '@tinyfusion/pruning';
+import { firstOfEach } from '@tinyfusion/pruning';
 import { activationLayers } from '../activation-layers.js';
 import { shallowCopy } from '../shallow-copy.js';
 import { lineChart } from '../report/svg.js';
@@ -18,7 +18,7 @@ export const activations: Study = {
   setting: () => '256 images at random timesteps, with noise as in training.',
   columns: [['model', 'model'], ['layer', 'block'], ['sigma', 'σ', 2], ['min', 'least', 1], ['max', 'most', 1], ['kurtosis', 'kurtosis', 1], ['beyond2', 'beyond 2 σ', 4], ['beyond4', 'beyond 4 σ', 4], ['proposed', 'proposed threshold']],
   async run(bench, rows) {
-    const student = await shallowCopy(bench.teacher, oracle(bench.depth, bench.depth / 2));
+    const student = await shallowCopy(bench.teacher, firstOfEach(bench.depth, bench.depth / 2));
     for (const [model, which] of [[bench.teacher, 'teacher'], [student, 'half, before recovery']] as const) {
       const layers = await activationLayers(model, await bench.data(), { batches: bench.sizes.images < 1000 ? 1 : 8, ...bench.named(`activations of the ${which}`) });
       const proposed = proposeThreshold(layers);

@@ -1,7 +1,7 @@
 import { createRng } from '@tinyfusion/core';
 import { type RecoveryVariant, recoveryVariants } from '@tinyfusion/distill';
 import { DiT } from '@tinyfusion/models';
-import { oracle } from '@tinyfusion/pruning';
+import { firstOfEach } from '@tinyfusion/pruning';
 import { distill } from '../distill.js';
 import { lineChart } from '../report/svg.js';
 import { shallowCopy } from '../shallow-copy.js';
@@ -22,7 +22,7 @@ export const convergence: Study = {
   columns: [['point', 'way, share of the steps'], ['seed', 'seeds'], ['fid', 'FID ↓', 2], ['inceptionScore', 'IS ↑', 2], ['precision', 'precision ↑'], ['recall', 'recall ↑'], ['agreement', 'class agreement ↑']],
   async run(bench, rows) {
     const { teacher, depth, sizes } = bench;
-    const kept = oracle(depth, depth / 2);
+    const kept = firstOfEach(depth, depth / 2);
     const every = Math.max(1, Math.floor(sizes.recoverySteps / 4));
     const shares = new Map([1, 2, 3, 4].map((quarter) => [quarter * every, `${25 * quarter} %`]));
     for (const seed of sizes.seeds) {

@@ -1,4 +1,4 @@
-import { oracle } from '@tinyfusion/pruning';
+import { firstOfEach } from '@tinyfusion/pruning';
 import type { Study } from './study.js';
 
 /**
@@ -14,7 +14,7 @@ export const learningRates: Study = {
   by: 'rate',
   columns: [['rate', 'learning rate'], ['seed', 'seeds'], ['fid', 'FID ↓', 2], ['inceptionScore', 'IS ↑', 2], ['precision', 'precision ↑'], ['recall', 'recall ↑']],
   async run(bench, rows) {
-    const kept = oracle(bench.depth, bench.depth / 2);
+    const kept = firstOfEach(bench.depth, bench.depth / 2);
     for (const seed of bench.sizes.seeds) {
       for (const lr of [2e-3, 1e-3, 5e-4, 2.5e-4]) {
         await rows.once({ rate: lr.toExponential(1), seed }, async () => {

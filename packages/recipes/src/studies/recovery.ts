@@ -1,6 +1,6 @@
 import { TinyFusionError } from '@tinyfusion/core';
 import { recoveryVariants } from '@tinyfusion/distill';
-import { oracle } from '@tinyfusion/pruning';
+import { firstOfEach } from '@tinyfusion/pruning';
 import type { Study } from './study.js';
 
 /**
@@ -16,7 +16,7 @@ export const recovery: Study = {
   by: 'variant',
   columns: [['variant', 'recovery'], ['seed', 'seeds'], ['fid', 'FID ↓', 2], ['inceptionScore', 'IS ↑', 2], ['precision', 'precision ↑'], ['recall', 'recall ↑'], ['agreement', 'class agreement ↑'], ['ended', 'ended by']],
   async run(bench, rows) {
-    const kept = oracle(bench.depth, bench.depth / 2);
+    const kept = firstOfEach(bench.depth, bench.depth / 2);
     for (const seed of bench.sizes.seeds) {
       for (const { name, ...variant } of recoveryVariants) {
         await rows.once({ variant: name, seed }, async () => {

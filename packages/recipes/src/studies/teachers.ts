@@ -1,4 +1,4 @@
-import { oracle } from '@tinyfusion/pruning';
+import { firstOfEach } from '@tinyfusion/pruning';
 import type { Study } from './study.js';
 
 /**
@@ -19,11 +19,11 @@ export const teachers: Study = {
     for (const seed of sizes.seeds) {
       const pairs = [['whole', 'whole'], ['whole', 'half'], ['half', 'whole'], ['half', 'half']] as const;
       if (pairs.every(([a, b]) => rows.rows.some((row) => row['pair'] === `${a}, ${b}` && row['seed'] === seed))) continue;
-      const middle = await bench.recovered(oracle(depth, half), seed, `recover half the depth, seed ${seed}`);
+      const middle = await bench.recovered(firstOfEach(depth, half), seed, `recover half the depth, seed ${seed}`);
       const models = { whole: teacher, half: middle };
       for (const [master, source] of pairs) {
         await rows.once({ pair: `${master}, ${source}`, seed }, async () => {
-          const student = await bench.recovered(oracle(models[source].blocks.length, quarter), seed, `recover a quarter, ${master} teaches ${source}, seed ${seed}`, { teacher: models[master], source: models[source] });
+          const student = await bench.recovered(firstOfEach(models[source].blocks.length, quarter), seed, `recover a quarter, ${master} teaches ${source}, seed ${seed}`, { teacher: models[master], source: models[source] });
           const measures = await bench.measure(student, seed, `measure ${master}, ${source}, seed ${seed}`);
           student.dispose();
           return measures;
