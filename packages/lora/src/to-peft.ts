@@ -22,7 +22,10 @@ export interface PeftFiles {
   weights: Uint8Array<ArrayBuffer>;
 }
 
-/** One adapter in PEFT's files, which `PeftModel.from_pretrained` reads where the model has the same paths. */
+/**
+ * One adapter in PEFT's files, which `PeftModel.from_pretrained` reads where the model has the same paths.
+ * @throws CheckpointError where a finite value is beyond the range of F16, which was asked for
+ */
 export async function toPeft(adapters: LoraAdapters, { name, baseModel, dtype = 'F32' }: ToPeftOptions = {}): Promise<PeftFiles> {
   const { rank, alpha, dropout, rankPattern, alphaPattern, rsLora, dora } = adapters.settings(name);
   const config: PeftConfig = {
@@ -45,6 +48,6 @@ export async function toPeft(adapters: LoraAdapters, { name, baseModel, dtype = 
     layers_to_transform: null,
     layers_pattern: null,
   };
-  const tensors = await Promise.all(Array.from(adapters.state(name), async ([key, variable]) => [PEFT_PREFIX + key, writableTensor((await variable.data()) as Float32Array, variable.shape, dtype)] as const));
+  const tensors = await Promise.all(Array.from(adapters.state(name), async ([key, variable]) => [PEFT_PREFIX + key, writableTensor((await variable.data()) as Float32Array, variable.shape, dtype, key)] as const));
   return { config, weights: writeSafetensors(tensors, [['format', 'pt']]) };
 }

@@ -55,6 +55,14 @@ async function draws(name: string): Promise<Rng | undefined> {
 
 onBackends('adapters in PEFT files', () => {
   // float32 sums in another order, through four layers
+  it('are not written as float16 where a value would become infinite', async () => {
+    const adapters = injectLora(new Net(), { init: createRng(0), rank: 2 });
+    const [a] = adapters.parameters();
+    tf.tidy(() => a!.assign(tf.mul(tf.onesLike(a!), 1e6)));
+    await expect(toPeft(adapters, { dtype: 'F16' })).rejects.toThrow('blocks.0.attn.qkv.lora_A.weight has a value of 1000000, which F16 cannot hold');
+    await toPeft(adapters);
+  });
+
   it.each(cases)('%s: output, gradients and merged weights are those of PyTorch', async (name) => {
     const net = await chain();
     const adapters = await fromPeft(net, configOf(name), under(`${name}.adapter.`));

@@ -20,12 +20,13 @@ export interface ToSafetensorsOptions {
 
 /**
  * A model as a safetensors file from which alone it can be built again.
- * @throws ArgumentError where it holds what the file has no place for, as adapters beside its layers
+ * @throws ArgumentError where it holds what the file has no place for, as adapters beside its layers; CheckpointError
+ * where a finite value is beyond the range of F16, which was asked for
  */
 export async function toSafetensors(module: Module, { type, config, dtype = 'F32', metadata = [] }: ToSafetensorsOptions): Promise<Uint8Array<ArrayBuffer>> {
   requireStorable(`save ${type}`, module);
   const state = await readState(module);
-  const tensors = [...state].map(([name, { shape, values }]) => [name, writableTensor(values, shape, dtype)] as const);
+  const tensors = [...state].map(([name, { shape, values }]) => [name, writableTensor(values, shape, dtype, name)] as const);
   return writeSafetensors(tensors, [[MODEL_KEY, JSON.stringify({ type, config })], ...metadata]);
 }
 

@@ -26,6 +26,33 @@ class Net extends Module {
 const names = ['blocks.0.fc.weight', 'blocks.0.fc.bias', 'blocks.1.fc.weight', 'blocks.1.fc.bias', 'mlp.0.weight', 'mlp.2.weight', 'mlp.2.bias'];
 
 describe('a module', () => {
+  it('frees what is below it by its own dispose, and is not stored where something in it cannot be', async () => {
+    let freed = 0;
+    class Held extends Linear {
+      override get unstorable(): string {
+        return 'something else';
+      }
+      override dispose(): void {
+        freed += 1;
+        super.dispose();
+      }
+    }
+    const before = tf.memory().numTensors;
+    const net = new Net();
+    replaceModule(net, 'blocks.1.fc', new Held(3, 3, { init: createRng(1) })).dispose();
+    await expect(toSafetensors(net, { type: 'Net', config: {} })).rejects.toThrow('save Net: blocks.1.fc is "Held", expected something else');
+    net.dispose();
+    expect(freed).toBe(1);
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it('is stored in halves where halves can hold it', async () => {
+    const net = new Net();
+    const { weight } = net.blocks[0]!.fc;
+    tf.tidy(() => weight.assign(tf.fill(weight.shape, 1e5)));
+    await expect(toSafetensors(net, { type: 'Net', config: {}, dtype: 'F16' })).rejects.toThrow('blocks.0.fc.weight has a value of 100000, which F16 cannot hold');
+  });
+
   it('has the names of its fields, as PyTorch has them', () => {
     const net = new Net();
     expect(Array.from(net.namedParameters(), ([name]) => name)).toEqual(names);

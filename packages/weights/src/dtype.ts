@@ -64,11 +64,19 @@ export function decodeFloat32(bytes: Uint8Array, dtype: DType): Float32Array<Arr
   }
 }
 
-/** float32 values as little-endian F32 or F16 (round to nearest, ties to even). */
-export function encodeFloat32(values: Float32Array, dtype: 'F32' | 'F16'): Uint8Array<ArrayBuffer> {
+/**
+ * float32 values as little-endian F32 or F16 (round to nearest, ties to even; infinities and NaN stay).
+ * @param name what an error calls them
+ * @throws CheckpointError where a finite value is beyond float16's range of ±65,504
+ */
+export function encodeFloat32(values: Float32Array, dtype: 'F32' | 'F16', name = 'the tensor'): Uint8Array<ArrayBuffer> {
   if (dtype === 'F32') return new Uint8Array(values.slice().buffer);
   const out = new Uint16Array(values.length);
-  for (const [i, value] of values.entries()) out[i] = floatToHalf(value);
+  for (const [i, value] of values.entries()) {
+    const half = floatToHalf(value);
+    if ((half & 0x7fff) === INFINITE && Number.isFinite(value)) throw new CheckpointError(`${name} has a value of ${value}, which F16 cannot hold: it ends at 65504, F32 does not`);
+    out[i] = half;
+  }
   return new Uint8Array(out.buffer);
 }
 
@@ -81,6 +89,9 @@ function halfToFloat(half: number): number {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
+/** Bits of an infinity in float16, sign aside. */
+const INFINITE = 0x7c00;
+
 const float = new Float32Array(1);
 const bits = new Uint32Array(float.buffer);
 
@@ -90,7 +101,7 @@ function floatToHalf(value: number): number {
   const sign = (word >>> 16) & 0x8000;
   const magnitude = word & 0x7fffffff;
   if (magnitude > 0x7f800000) return sign | 0x7e00; // NaN
-  if (magnitude >= 0x477ff000) return sign | 0x7c00; // rounds beyond 65504
+  if (magnitude >= 0x477ff000) return sign | INFINITE; // rounds beyond 65504
   if (magnitude >= 0x38800000) {
     // normal: drop 13 bits, to nearest even
     const rounded = magnitude + 0xfff + ((magnitude >>> 13) & 1);

@@ -92,9 +92,9 @@ export interface WritableTensor {
   bytes: Uint8Array;
 }
 
-/** A tensor to write from float32 values. */
-export function writableTensor(values: Float32Array, shape: readonly number[], dtype: 'F32' | 'F16' = 'F32'): WritableTensor {
-  return { dtype, shape, bytes: encodeFloat32(values, dtype) };
+/** A tensor to write from float32 values. Named and thrown as by {@link encodeFloat32}. */
+export function writableTensor(values: Float32Array, shape: readonly number[], dtype: 'F32' | 'F16' = 'F32', name?: string): WritableTensor {
+  return { dtype, shape, bytes: encodeFloat32(values, dtype, name) };
 }
 
 /**

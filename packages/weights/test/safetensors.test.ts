@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { CheckpointError, createRng } from '@tinyfusion/core';
 import { describe, expect, it } from 'vitest';
-import { bytesSource, parseSafetensors, readCheckpoint, stateDictHash, stateDictOf, toFloat32, writableTensor, writeSafetensors } from '../src/index.js';
+import { bytesSource, parseSafetensors, readCheckpoint, stateDictHash, stateDictOf, toFloat32, withDtype, writableTensor, writeSafetensors } from '../src/index.js';
 
 const folder = new URL('../../../fixtures/golden/files/', import.meta.url);
 const read = (file: string): Uint8Array => new Uint8Array(readFileSync(new URL(file, folder)));
@@ -24,9 +24,18 @@ describe('what we write', () => {
   });
 
   it('rounds halves to nearest even', async () => {
-    const cases: [number, number][] = [[65504, 65504], [65519.99, 65504], [65520, Infinity], [2 ** -24, 2 ** -24], [2 ** -25, 0], [1.5 * 2 ** -24, 2 ** -23], [1 + 2 ** -11, 1], [1 + 3 * 2 ** -11, 1 + 2 ** -9], [-0.1, -0.0999755859375], [-Infinity, -Infinity]];
+    const cases: [number, number][] = [[65504, 65504], [65519.99, 65504], [Infinity, Infinity], [2 ** -24, 2 ** -24], [2 ** -25, 0], [1.5 * 2 ** -24, 2 ** -23], [1 + 2 ** -11, 1], [1 + 3 * 2 ** -11, 1 + 2 ** -9], [-0.1, -0.0999755859375], [-Infinity, -Infinity]];
     const state = await parseSafetensors(writeSafetensors([['x', writableTensor(Float32Array.from(cases, ([v]) => v), [cases.length], 'F16')]]));
     expect(Array.from(await toFloat32(state.tensors.get('x')!))).toEqual(cases.map(([, v]) => v));
+  });
+
+  it('refuses values that a half would make infinite, whoever asks for halves', async () => {
+    const values = Float32Array.of(1, -65520);
+    const message = (name: string): string => `${name} has a value of -65520, which F16 cannot hold`;
+    expect(() => writableTensor(values, [2], 'F16')).toThrow(message('the tensor'));
+    expect(() => writableTensor(values, [2], 'F16', 'fc.weight')).toThrow(message('fc.weight'));
+    const halves = withDtype(stateDictOf([['fc.weight', { shape: [2], values }]]), 'F16');
+    await expect(toFloat32(halves.tensors.get('fc.weight')!)).rejects.toThrow(message('fc.weight'));
   });
 
   it('has a hash that does not depend on order', async () => {

@@ -51,7 +51,7 @@ export async function makePack(source: SampleSource, folder: string, { encoder, 
 }
 
 function itemOf({ place, label, values }: SourceSample, shape: readonly [number, number, number], views: 1 | 2): PackItem {
-  if (values instanceof Float32Array) return { place, label, bytes: encodeFloat32(values, 'F16') };
+  if (values instanceof Float32Array) return { place, label, bytes: encodeFloat32(values, 'F16', `sample ${place}`) };
   if (views === 1) return { place, label, bytes: values };
   const both = new Uint8Array(2 * values.length);
   both.set(values);
@@ -62,7 +62,7 @@ function itemOf({ place, label, values }: SourceSample, shape: readonly [number,
 async function encoded(encoder: ImageEncoder, samples: readonly SourceSample[], shape: readonly [number, number, number], views: 1 | 2): Promise<PackItem[]> {
   const values = await encoder.encode(samples.map((sample) => sample.values as Uint8Array), shape, samples.map(({ place }) => place), views);
   const size = values.length / samples.length;
-  return samples.map(({ place, label }, i) => ({ place, label, bytes: encodeFloat32(values.subarray(i * size, (i + 1) * size), 'F16') }));
+  return samples.map(({ place, label }, i) => ({ place, label, bytes: encodeFloat32(values.subarray(i * size, (i + 1) * size), 'F16', `sample ${place}`) }));
 }
 
 /** `[H, W, C]` from right to left. */
