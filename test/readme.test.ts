@@ -1,7 +1,8 @@
 // Every program of every README and guide runs as it stands, on the sources; what a page includes or links is there.
-import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { execFile, execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { program } from '@tinyfusion/cli';
 import { describe, expect, it } from 'vitest';
 import { root, runProgram } from './run-program.js';
@@ -18,6 +19,17 @@ describe('programs in READMEs and guides', () => {
   it('every package has one', () => {
     for (const path of packages) expect(programs.some(([name]) => name.startsWith(path)), path).toBe(true);
   });
+
+  it('their types are right', async () => {
+    // below test/, where every package is installed
+    const folder = join(root, 'test/node_modules/.cache/readme-types');
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder, { recursive: true });
+    for (const [name, code] of programs) writeFileSync(join(folder, `${name.replaceAll(/[ /]/g, '-')}.ts`), code);
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ extends: join(root, 'tsconfig.base.json'), compilerOptions: { types: ['node'] }, include: ['*.ts'] }));
+    const errors = await promisify(execFile)(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder]).then(() => '', ({ stdout }: { stdout: string }) => stdout);
+    expect(errors).toBe('');
+  }, 300_000);
 
   it.each(programs)('%s', async (name, code) => expect(await runProgram(name, code)).not.toBe(''), 120_000);
 });

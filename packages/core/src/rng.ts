@@ -34,13 +34,18 @@ export interface Rng {
   skipNormal?(count: number): void;
 }
 
+/** The stream of {@link createRng}. */
+export interface PhiloxRng extends Rng {
+  state(): PhiloxState;
+}
+
 /**
  * The default stream: Philox 4×32-10 (Salmon et al. 2011), counter-based, so that splitting and saving are exact.
  *
  * @param seed a non-negative safe integer, or a saved {@link PhiloxState}
  * @throws ArgumentError where the seed is neither
  */
-export function createRng(seed: number | PhiloxState): Rng & { state(): PhiloxState } {
+export function createRng(seed: number | PhiloxState): PhiloxRng {
   if (typeof seed === 'number') {
     if (!Number.isSafeInteger(seed) || seed < 0) throw new ArgumentError('seed', seed, 'an integer from 0 to 2^53 − 1');
     return new Philox(seed >>> 0, Math.floor(seed / 2 ** 32), 0);
@@ -59,7 +64,7 @@ export function partOfNormal(rng: Rng, count: number, { start, size }: { start: 
   return rng instanceof Philox ? rng.partOfNormal(count, start, size) : rng.normal(count).slice(start, start + size);
 }
 
-class Philox implements Rng {
+class Philox implements PhiloxRng {
   constructor(
     private readonly key0: number,
     private readonly key1: number,

@@ -11,6 +11,11 @@ export interface TorchCudaState {
   readonly threads: number;
 }
 
+/** PyTorch's random stream on a CUDA device. */
+export interface TorchCudaRng extends Rng {
+  state(): TorchCudaState;
+}
+
 /** The card that PyTorch ran on; it decides the order of draws longer than `multiprocessors · threads` values. */
 export interface TorchCudaOptions {
   /** Default 108, an A100's. V100: 80, RTX 3090: 82, H100: 132. */
@@ -32,7 +37,7 @@ export interface TorchCudaOptions {
  * @param seed an integer from 0 to 2^53 − 1, or a saved state
  * @throws ArgumentError where it is neither
  */
-export function torchCuda(seed: number | TorchCudaState, { multiprocessors = 108, threadsPerMultiprocessor = 2048 }: TorchCudaOptions = {}): Rng & { state(): TorchCudaState } {
+export function torchCuda(seed: number | TorchCudaState, { multiprocessors = 108, threadsPerMultiprocessor = 2048 }: TorchCudaOptions = {}): TorchCudaRng {
   if (typeof seed !== 'number') {
     if (seed.kind !== 'torch-cuda') throw new ArgumentError('seed', seed, 'a saved TorchCudaState');
     return new TorchCuda(seed.seed, seed.offset, seed.threads);
@@ -47,7 +52,7 @@ export function torchCuda(seed: number | TorchCudaState, { multiprocessors = 108
 /** Threads of a block. */
 const BLOCK = 256;
 
-class TorchCuda implements Rng {
+class TorchCuda implements TorchCudaRng {
   constructor(
     private readonly seed: number,
     private offset: number,
