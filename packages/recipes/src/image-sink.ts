@@ -3,15 +3,19 @@ import type { TensorRecord } from '@tinyfusion/weights';
 import { checkWritable, diskReason, makeFolder, writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, open, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { type FileHandle, open, readFile, readdir, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { type GridOptions, bytesOf, encodePng, gridPng } from './png.js';
 
 /** Where drawn images go, batch by batch; nothing is there under its name before it is whole. */
 export interface ImageSink {
-  /** Asked before anything is drawn. @throws CheckpointError where nothing can be written there */
-  check(): Promise<void>;
+  /**
+   * Asked before anything is drawn.
+   * @param count of the images to come, where it is known already
+   * @throws CheckpointError where nothing can be written there, or what is there would stand as if it were of these images
+   */
+  check(count?: number): Promise<void>;
   /** @param images `[n, H, W, C]` in [-1, 1], C 1 or 3; borrowed @param labels their classes */
   add(images: tf.Tensor4D, labels: readonly number[]): Promise<void>;
   /** Completes what was begun. @returns what was written, for a person */
@@ -39,14 +43,20 @@ export function gridSink(path: string, grid: GridOptions): ImageSink {
   };
 }
 
+const nameOf = (index: number): string => `${String(index).padStart(6, '0')}.png`;
+
 /** One PNG an image, `000000.png` and so on, as the references' `sample_ddp.py` names them. */
 export function folderSink(folder: string): ImageSink {
   let count = 0;
   return {
-    check: () => makeFolder(folder),
+    check: async (most = Infinity) => {
+      await checkWritable(join(folder, nameOf(0)));
+      const stale = (await readdir(folder).catch(() => [])).filter((name) => /^\d{6,}\.png$/.test(name) && Number.parseInt(name, 10) >= most).toSorted();
+      if (stale.length > 0) throw new CheckpointError(`${folder} has ${stale.length === 1 ? 'an image' : `${stale.length} images`} of another set beside the ${most} to come, ${stale[0]!}${stale.length === 1 ? '' : ` to ${stale.at(-1)!}`}, which evaluate would measure with them; remove what is in it, or name another folder`);
+    },
     add: async (images) => {
       const [, height, width, channels] = images.shape;
-      for (const pixels of await bytesOf(images)) await writeFileAtomic(join(folder, `${String(count++).padStart(6, '0')}.png`), encodePng({ width, height, channels, pixels }));
+      for (const pixels of await bytesOf(images)) await writeFileAtomic(join(folder, nameOf(count++)), encodePng({ width, height, channels, pixels }));
     },
     finish: async () => `${count} images in ${folder}`,
     abandon: async () => {}, // each image is whole
@@ -71,7 +81,10 @@ export function npzSink(path: string): ImageSink {
       const [, height, width, channels] = images.shape;
       size = [height, width, 3];
       try {
-        file ??= await open(raw, 'w');
+        if (file === undefined) {
+          await makeFolder(dirname(path));
+          file = await open(raw, 'w');
+        }
         for (const pixels of await bytesOf(images)) await file.writeFile(channels === 3 ? pixels : Uint8Array.from({ length: 3 * pixels.length }, (_, i) => pixels[Math.floor(i / 3)]!));
       } catch (cause) {
         throw new CheckpointError(`${path} cannot be written: ${diskReason(cause)}`, { cause });

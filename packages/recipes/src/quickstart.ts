@@ -5,9 +5,9 @@ import { loadAutoencoder, loadFashionMnist, loadFeatureNetwork, loadTeacher } fr
 import { type AutoencoderKL, type DiT, loadAutoencoderKL, loadDiT, saveModel } from '@tinyfusion/models';
 import { type PruneRecord, oracle, pruneMetadata } from '@tinyfusion/pruning';
 import { stateDictHash } from '@tinyfusion/weights';
-import { loadSafetensors, writeFileAtomic } from '@tinyfusion/weights/node';
+import { loadSafetensors, makeFolder, writeFileAtomic } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
-import { access, mkdir, readFile } from 'node:fs/promises';
+import { access, readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { type RecoveryCurves, distill } from './distill.js';
@@ -86,7 +86,7 @@ interface Memory {
 /** Runs what an earlier run with the same settings has not finished, and writes the report. */
 export async function quickstart({ out, sizes = quickstartSizes, seed = 0, command, backend, signal, onProgress }: QuickstartOptions): Promise<QuickstartResult> {
   const started = performance.now();
-  await mkdir(out, { recursive: true });
+  await makeFolder(out);
   const data = await loadFashionMnist('train');
   const vae = await loadAutoencoderKL(await loadAutoencoder());
   const network = classifierFeatures(await loadConvClassifier(await loadFeatureNetwork()), 'the Fashion-MNIST classifier of @tinyfusion/fashion-mnist');

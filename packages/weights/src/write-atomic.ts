@@ -1,7 +1,7 @@
 import { CheckpointError, TinyFusionError } from '@tinyfusion/core';
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, access, constants, mkdir, open, rename, rm, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 
 /**
  * Writes a file beside its place, syncs it to the disk and renames it, so that whatever happens there is the old file or
@@ -42,7 +42,7 @@ export async function makeFolder(path: string): Promise<void> {
   try {
     await makeMissing(path);
   } catch (cause) {
-    throw new CheckpointError(`the folder ${path} cannot be made: ${diskReason(cause)}`, { cause });
+    throw new CheckpointError(`the folder ${path} cannot be made: ${placeReason(cause)}`, { cause });
   }
 }
 
@@ -57,22 +57,37 @@ async function makeMissing(path: string): Promise<void> {
   if (error instanceof Error && !(await isFolder(path))) throw error;
 }
 
+const exists = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined)) !== undefined;
+
 const isFolder = async (path: string): Promise<boolean> => (await stat(path).catch(() => undefined))?.isDirectory() === true;
 
 /**
- * Whether a file can be written, asked before the work whose result it is to hold; its folder is made.
+ * Whether a file can be written, asked before the work whose result it is to hold. Nothing is left of the question: folders
+ * are made when the file is.
  * @throws CheckpointError where it cannot
  */
 export async function checkWritable(path: string): Promise<void> {
-  await makeFolder(dirname(path));
+  const refuse = (what: string, cause: unknown): never => {
+    throw new CheckpointError(`${what}: ${placeReason(cause)}`, { cause });
+  };
+  if (await isFolder(path)) refuse(`${path} cannot be written`, Object.assign(new Error('a folder'), { code: 'EISDIR' }));
+  // the nearest folder that is there has to take what is made in it
+  let near = dirname(path);
+  while (!(await exists(near)) && dirname(near) !== near) near = dirname(near);
+  const what = near === dirname(path) ? `${path} cannot be written` : `the folder ${dirname(path)} cannot be made`;
+  if (!(await isFolder(near))) refuse(`the folder ${dirname(path)} cannot be made`, Object.assign(new Error('a file'), { code: 'ENOTDIR' }));
+  const trial = join(near, `${basename(path)}.${randomBytes(4).toString('hex')}.part`);
   try {
-    if (await isFolder(path)) throw Object.assign(new Error('a folder'), { code: 'EISDIR' });
-    // the file is written beside and renamed, so that the folder has to allow it
-    await access(dirname(path), constants.W_OK);
+    await (await open(trial, 'wx')).close();
   } catch (cause) {
-    throw new CheckpointError(`${path} cannot be written: ${diskReason(cause)}`, { cause });
+    refuse(what, cause);
+  } finally {
+    await rm(trial, { force: true });
   }
 }
+
+/** {@link diskReason} of something that is to be made in a folder that is there. */
+const placeReason = (cause: unknown): string => ((cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'nothing can be made in that place' : diskReason(cause));
 
 /** Makes the rename itself durable, where the platform can. */
 async function syncFolder(path: string): Promise<void> {

@@ -1,8 +1,8 @@
 import { ArgumentError, DataError } from '@tinyfusion/core';
 import { type WritableTensor, safetensorsHeader } from '@tinyfusion/weights';
-import { fileSource, writeAtomic, writeFileAtomic } from '@tinyfusion/weights/node';
+import { fileSource, makeFolder, writeAtomic, writeFileAtomic } from '@tinyfusion/weights/node';
 import { readSafetensors } from '@tinyfusion/weights';
-import { type FileHandle, mkdir, open, readFile, readdir, rm } from 'node:fs/promises';
+import { type FileHandle, open, readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type PackDescription, type PackInfo, readPackInfo, shardName, viewBytes } from './pack-info.js';
 import { type PackItem, itemsOf, recordBytes, recordsOf, viewCrc } from './pack-record.js';
@@ -46,7 +46,7 @@ export class PackWriter {
     const info: PackInfo = { version: 1, ...description, shape: [...shape] as [number, number, number], classNames: [...description.classNames] };
     const earlier = await readPackInfo(folder);
     if (earlier === undefined) {
-      await mkdir(folder, { recursive: true });
+      await makeFolder(folder);
       const others = (await readdir(folder)).filter((name) => name !== 'lock');
       if (others.length > 0) throw new DataError(`${folder} is no pack and not empty (${others.slice(0, 3).join(', ')}); give a new folder`);
       await writeFileAtomic(join(folder, 'pack.json'), `${JSON.stringify(info)}\n`);

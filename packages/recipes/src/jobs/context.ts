@@ -5,8 +5,7 @@ import { AutoencoderKL, type LoadOptions, loadModel as loadStored } from '@tinyf
 import { type PruneRecord, readPruneRecord } from '@tinyfusion/pruning';
 import type { StateDict } from '@tinyfusion/weights';
 import { loadCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
-import { mkdir } from 'node:fs/promises';
-import { basename, dirname } from 'node:path';
+import { basename } from 'node:path';
 import type { Prunable } from '../objective.js';
 import type { Shared } from '../loop.js';
 import { rebuilt } from './rebuilt.js';
@@ -56,7 +55,6 @@ export async function embeddedNetwork(): Promise<FeatureNetwork> {
 
 /** Writes a result, in a folder that is made, and says so. */
 export async function write(path: string, bytes: Uint8Array | string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
   await writeFileAtomic(path, bytes);
   console.log(`wrote ${path}`);
 }

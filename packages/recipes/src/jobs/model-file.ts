@@ -1,8 +1,6 @@
 import { ArgumentError } from '@tinyfusion/core';
 import { parseSafetensors } from '@tinyfusion/weights';
 import { writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
-import { mkdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
 
 /** Refuses a place for a model whose ending names no format: before hours of work, not after. @throws ArgumentError */
 export function checkModelPath(option: string, path: string): void {
@@ -15,7 +13,6 @@ export function checkModelPath(option: string, path: string): void {
  * @param bytes of `saveModel`
  */
 export async function writeModel(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
   if (path.endsWith('.safetensors')) await writeFileAtomic(path, bytes);
   else await writeCheckpoint(path, await parseSafetensors(bytes));
   console.log(`wrote ${path}`);

@@ -1,5 +1,5 @@
 import { ArgumentError } from '@tinyfusion/core';
-import { mkdir } from 'node:fs/promises';
+import { makeFolder } from '@tinyfusion/weights/node';
 import { openImageEncoder } from '../packs/image-encoder.js';
 import { makePack } from '../packs/make-pack.js';
 import { openSampleSource } from '../packs/open-sample-source.js';
@@ -30,7 +30,7 @@ export async function packJob(path: string, { vae, size, classes, flip, batch, s
   if (vae !== undefined && source.kind === 'latents') throw new ArgumentError('--vae', vae, `to be left out: ${path} has latents already`);
   if (source.kind === 'latents' && !flip) throw new ArgumentError('--no-flip', true, `to be left out: ${path} has latents, with the views that they have`);
   const encoder = vae === undefined ? undefined : await openImageEncoder(vae, { seed }, context);
-  await mkdir(out, { recursive: true });
+  await makeFolder(out);
   const unlock = await lockFolder(out);
   try {
     const { written, present } = await makePack(source, out, { encoder, flip, batchSize: batch ?? (vae === 'embedded' ? 64 : undefined), ...(encoder === undefined ? {} : { identity: { seed } }), ...context });

@@ -1,9 +1,9 @@
 import { ArgumentError, CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
 import type { StateDict } from '@tinyfusion/weights';
 import { parseSafetensors } from '@tinyfusion/weights';
-import { writeFileAtomic } from '@tinyfusion/weights/node';
+import { makeFolder, writeFileAtomic } from '@tinyfusion/weights/node';
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, readdir, rename, rm } from 'node:fs/promises';
+import { readFile, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Checkpointing } from '../checkpointing.js';
 import { EventLog } from './event-log.js';
@@ -81,7 +81,7 @@ export class RunFolder {
    */
   static async open(path: string, identity: RunIdentity, { command, every = 100, last = 3, keepEvery }: RunFolderOptions): Promise<RunFolder> {
     for (const [name, value] of Object.entries({ every, last, keepEvery: keepEvery ?? 1 })) if (!Number.isInteger(value) || value < 1) throw new ArgumentError(`RunFolderOptions.${name}`, value, 'a positive integer');
-    await mkdir(path, { recursive: true });
+    await makeFolder(path);
     const unlock = await lockFolder(path);
     try {
       await checkIdentity(join(path, 'run.json'), identity, command);

@@ -1,5 +1,6 @@
 import { CheckpointError } from '@tinyfusion/core';
-import { mkdir, open, type FileHandle } from 'node:fs/promises';
+import { makeFolder } from '@tinyfusion/weights/node';
+import { open, type FileHandle } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type SummaryValue, type TensorBoardEvent, tensorBoardRecord } from './tensorboard-event.js';
@@ -15,7 +16,7 @@ export class TensorBoardLog {
 
   /** @param step steps done: what earlier files say of later ones is dropped by TensorBoard */
   static async open(folder: string, step: number): Promise<TensorBoardLog> {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     const log = new TensorBoardLog(await open(join(folder, `events.out.tfevents.${Math.floor(Date.now() / 1000)}.${hostname()}.${process.pid}.${step}`), 'a'));
     log.#put({ fileVersion: 'brain.Event:2' });
     if (step > 0) log.#put({ step: step + 1, restarted: true });

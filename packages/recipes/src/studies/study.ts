@@ -1,6 +1,6 @@
 import { ArgumentError, CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
-import { writeFileAtomic } from '@tinyfusion/weights/node';
-import { mkdir, readFile } from 'node:fs/promises';
+import { makeFolder, writeFileAtomic } from '@tinyfusion/weights/node';
+import { readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { standaloneSvg } from '../report/svg.js';
@@ -68,7 +68,7 @@ export interface RunStudyOptions extends LongTaskOptions {
 export async function runStudy(given: Study | Study<Prunable>, { sizes, out, command, family = 'DiT', ...context }: RunStudyOptions): Promise<void> {
   const families: readonly TeacherFamily[] = given.families ?? ['DiT'];
   if (!families.includes(family)) throw new ArgumentError('--family', family, `${families.join(' or ')} for the study ${given.name}`);
-  await mkdir(out, { recursive: true });
+  await makeFolder(out);
   // the families were checked
   const study = { ...(given as Study<Prunable>), name: family === 'DiT' ? given.name : `${given.name}-${family.toLowerCase()}` };
   const bench = await openWorkbench(sizes, context, family);

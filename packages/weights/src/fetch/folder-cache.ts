@@ -1,10 +1,11 @@
-import { CheckpointError, throwIfCancelled } from '@tinyfusion/core';
+import { CheckpointError, TinyFusionError, throwIfCancelled } from '@tinyfusion/core';
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir, hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { makeFolder } from '../write-atomic.js';
 import type { FileCache, PartialFile, PartialNote } from './file-cache.js';
 
 /** Where fetched files are kept: `TINYFUSION_CACHE`, else the platform's folder for caches. */
@@ -26,11 +27,11 @@ export function folderCache(openFile: (path: string) => ReturnType<FileCache['op
     place,
     open: async (name) => ((await sizeOf(place(name))) === undefined ? undefined : openFile(place(name))),
     partial: async (name) => {
-      await writable(folder, () => mkdir(folder, { recursive: true }));
+      await writable(folder, () => makeFolder(folder));
       return partialFile(place(name));
     },
     exclusively: async (name, task, signal) => {
-      await writable(folder, () => mkdir(folder, { recursive: true }));
+      await writable(folder, () => makeFolder(folder));
       const release = await lock(`${place(name)}.lock`, name, signal);
       try {
         return await task();
@@ -134,8 +135,10 @@ async function writable<T>(path: string, task: () => Promise<T>): Promise<T> {
   try {
     return await task();
   } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    const why = code === 'ENOSPC' ? `the disk of ${dirname(path)} is full; what has come is kept, and the next try goes on from there` : code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? `${path} cannot be written: permission denied; set TINYFUSION_CACHE to a folder of yours` : `${path} cannot be written: ${message}`;
+    // makeFolder's own words are about what the disk said
+    const own = TinyFusionError.isInstance(cause) ? cause : undefined;
+    const { code, message } = (own?.cause ?? cause) as NodeJS.ErrnoException;
+    const why = code === 'ENOSPC' ? `the disk of ${dirname(path)} is full; what has come is kept, and the next try goes on from there` : code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? `${path} cannot be written: permission denied; set TINYFUSION_CACHE to a folder of yours` : (own?.message ?? `${path} cannot be written: ${message}`);
     throw new CheckpointError(why, { cause });
   }
 }
