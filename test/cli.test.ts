@@ -71,6 +71,8 @@ describe('bad input ends in one line and exit code 1, and nothing is written', (
     ['weights without the name of their model', ['sample', '--ckpt', 'x.pt'], /--model is undefined, expected the name of the checkpoint's model, one of DiT-S\/2/],
     ['a model without weights', ['sample', '--model', 'DiT-XL/2'], /--ckpt is undefined, expected the file of DiT-XL\/2's weights/],
     ['an option out of its range', ['sample', '--steps', '0'], /expected a positive integer/],
+    ['a learning rate that climbs', ['learn-branches', '--faster', '1.4', '--lr', '-1'], /'--lr <x>' argument '-1' is invalid\. expected a number above 0, e\.g\. 1e-3/],
+    ['the same of gates', ['learn-masks', '--gate-lr', '0'], /'--gate-lr <x>' argument '0' is invalid\. expected a number above 0/],
     ['a folder in place of a file', ['inspect', '.'], /\. cannot be read: it is a folder/],
     ['a place under a file', ['sample', '--out', 'teacher.safetensors/x.png'], /the folder teacher\.safetensors cannot be made: a part of the path is a file/],
     ['numbers that could not be kept', ['evaluate', '--json', 'teacher.safetensors/x.json'], /the folder teacher\.safetensors cannot be made/],
@@ -97,7 +99,10 @@ describe('bad input ends in one line and exit code 1, and nothing is written', (
 describe('cuts finer than layers', () => {
   it('learns branches, cuts, recovers, and samples from the file alone', async () => {
     const small = ['--images', '100', '--batch', '8', '--steps', '2'];
-    expect((await run('learn-branches', '--faster', '1.3', ...small, '--out', 'branches.json')).stdout).toMatch(/keep layers .* times as fast by what was measured here/);
+    expect((await run('learn-branches', '--faster', '1.3', ...small, '--out', 'branches.json')).stdout).toMatch(/keep layers .* times as fast by the times of its blocks, .* as measured in turns with the whole/);
+    const { speed } = JSON.parse(readFileSync(file('branches.json'), 'utf8')) as { speed: { asked: number; promised: number; measured: { faster: number; quartiles: number[] } } };
+    expect(speed).toMatchObject({ asked: 1.3, measured: { faster: expect.any(Number), quartiles: [expect.any(Number), expect.any(Number)] } });
+    expect(speed.promised).toBeGreaterThanOrEqual(1.3 * 0.999);
     expect((await run('prune', '--masks', 'branches.json', '--out', 'fewer-branches.safetensors')).code).toBe(0);
     const record = readPruneRecord((await loadSafetensors(file('fewer-branches.safetensors'))).metadata)!;
     expect(record.branches!.attention!.length + record.branches!.mlp!.length + 2 * (12 - record.kept.length)).toBeGreaterThan(0);
@@ -107,6 +112,8 @@ describe('cuts finer than layers', () => {
     expect(complaint(other.stderr).join()).toMatch(/the model was cut from fashion-mnist teacher .* With --any-teacher this one is taken/);
     expect((await run('learn-branches', '--faster', '1000', ...small)).stderr).toMatch(/faster is 1000, expected at most/);
     expect((await run('learn-branches', '--faster', '1.3', '--model', 'MAR', ...small)).stderr).toMatch(/a DiT or SiT: the blocks of a MAR stay whole/);
+    expect((await run('learn-branches', '--help')).stdout).not.toMatch(/MAR/);
+    expect(complaint((await run('learn-branches', '--faster', '1.3', '--model', 'fewer-branches.safetensors', ...small)).stderr).join()).toMatch(/model is "block \d has its (attention|MLP) alone.*expected a model whose blocks all have attention and MLP; learn branches of the model that it was cut from/);
   }, 180_000);
 
   it('puts fitted linear layers in the place of removed runs', async () => {

@@ -1,22 +1,26 @@
 import { ArgumentError, type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
 import type { BatchPosition } from '@tinyfusion/data';
 import { injectLora } from '@tinyfusion/lora';
-import type { DiT } from '@tinyfusion/models';
-import { type CostTable, measureBlocks } from '@tinyfusion/pruning';
+import { type DiT, partOf } from '@tinyfusion/models';
+import type { HookOptions } from '@tinyfusion/nn';
+import { type CostTable, type DroppedBranches, type MeasuredSpeed, blockKinds, branchMaskHook, maskHook, measureBlocks, measureSpeed } from '@tinyfusion/pruning';
 import { type BranchDecision, BranchGates, type GateSchedule, branchCosts, branchDecision, branchGateHook, defaultScaling, defaultTau, expectedCost } from '@tinyfusion/sampler';
 import { AdamW, Ema, broadcastJson, constant, singleCollective, trainingProgress } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
+import { checkRate } from './learning-rate.js';
 import { type Shared, optimise, rowsOf, rowsOfRank } from './loop.js';
 import { type Objective, objectiveOf } from './objective.js';
 
 /**
  * Learns which attention and which MLP branches to keep, for a model that is as much faster on the device at hand as one
- * asks for: finer than the paper, which names it as future work. Branches are timed first; their expected time joins the
- * loss where it is above the budget, and the decision keeps to the budget exactly.
+ * asks for: finer than the paper, which names it as future work. Blocks and branches are timed first; their expected time
+ * joins the loss where it is above the budget, and the decision keeps to the budget exactly. A block that loses both
+ * branches is cut whole, so all of its time counts. At the end the whole model and what is left are timed in turns, to
+ * say what came of it.
  *
- * Cost: a few seconds of timing, then one forward and backward pass of the whole model a step.
+ * Cost: some 60 forward passes of timing, then one forward and backward pass of the whole model a step.
  */
 export interface LearnBranchesOptions extends LongTaskOptions, Shared, Checkpointing<BranchDecision> {
   /** How many times as fast a forward pass is to be, e.g. 1.4. */
@@ -49,29 +53,37 @@ export interface LearnedBranches {
   costs: CostTable;
   /** What the decision makes of the model by the table: times as fast as the whole one. */
   faster: number;
+  /** The same as measured after the decision; absent where the costs were given, which may be another device's. */
+  measured?: MeasuredSpeed;
   losses: [number, number][];
 }
 
 /**
  * The teacher is left as it was.
- * @throws ArgumentError where the model cannot be made that fast, with how fast it can
+ * @throws ArgumentError where the model cannot be made that fast, with how fast it can; where a block has no attention or no MLP to lose
  */
 export async function learnBranches(teacher: DiT, data: LatentDataset, options: LearnBranchesOptions): Promise<LearnedBranches> {
   const { faster, steps, batchSize = 64, parts, lr = 1e-4, gateLr = 10 * lr, costWeight = 1, tau = defaultTau, scaling = defaultScaling, objective = objectiveOf(teacher), seed, signal, onProgress, collective = singleCollective(), resume, checkpoint } = options;
   if (!(faster > 1)) throw new ArgumentError('faster', faster, 'more than 1, e.g. 1.4 for a model 1.4 times as fast');
+  checkRate('lr', lr);
+  checkRate('gateLr', gateLr);
+  checkWholeBlocks(teacher);
   const depth = teacher.blocks.length;
   const rng = createRng(seed);
   const rows = rowsOfRank(collective, batchSize);
   let batches = data.batches(batchSize, rng.split('data'), rows);
   let [draws, gumbel] = [rng.split('noise'), rng.split('gumbel')];
-  const measured = async (): Promise<CostTable> => (resume === undefined ? undefined : trainingProgress<{ history: History }>(resume).history.costs) ?? timed(teacher, batchSize, { signal, onProgress });
-  const costs = options.costs ?? (await broadcastJson(collective, collective.rank === 0 ? await measured() : undefined))!;
-  const units = branchCosts(costs);
-  const whole = costs.rest + costs.blocks.reduce((a, b) => a + b, 0);
-  const all = units.reduce((a, b) => a + b, 0);
-  const fixed = Math.max(0, whole - all);
-  const budget = whole / faster - fixed;
-  if (!(budget >= 0)) throw new ArgumentError('faster', faster, `at most ${(whole / fixed).toFixed(2)}: without any branch a forward pass still takes ${((100 * fixed) / whole).toFixed(0)} % of its time`);
+  const alone = collective.size === 1 ? signal : undefined; // ranks that wait for rank 0's times cannot be told that it ended
+  const timing = { onProgress: collective.rank === 0 ? onProgress : undefined, signal: alone };
+  const kept = async (): Promise<CostTable> => (resume === undefined ? undefined : trainingProgress<{ history: History }>(resume).history.costs) ?? onBatch(teacher, batchSize, (run) => measureBlocks(depth, run, { branches: true, kinds: blockKinds(teacher.blocks), repeats: 15, ...timing }));
+  const costs = options.costs ?? (await broadcastJson(collective, collective.rank === 0 ? await kept() : undefined))!;
+  const { rest } = costs;
+  const prices = branchCosts(costs);
+  const all = [...prices.units, ...prices.own].reduce((a, b) => a + b, 0);
+  const whole = rest + all;
+  const budget = whole / faster - rest;
+  const least = Math.min(...prices.units.map((cost, unit) => cost + prices.own[unit >> 1]!));
+  if (!(budget >= least)) throw new ArgumentError('faster', faster, `at most ${floor(whole / (rest + least))}: with the cheapest branch alone a forward pass still takes ${((100 * (rest + least)) / whole).toFixed(0)} % of its time`);
 
   const gates = new BranchGates('block', depth);
   const adapters = injectLora(teacher, { init: rng.split('adapters') });
@@ -79,6 +91,7 @@ export async function learnBranches(teacher: DiT, data: LatentDataset, options: 
   const ema = new Ema(gates.parameters(), { decay: 0.999, warmUp: true });
   let losses: [number, number][] = [];
   const decided = async (): Promise<BranchDecision> => branchDecision(gates.groups, (await Promise.all(ema.averages().map((g) => g.data()))) as Float32Array[], scaling(steps - 1, steps), { costs, budget });
+  let decision: BranchDecision;
   try {
     await optimise(
       (step, report, part) => {
@@ -86,8 +99,8 @@ export async function learnBranches(teacher: DiT, data: LatentDataset, options: 
         const { masks } = gates.sample(batchSize, { tau: tau(step, steps), scaling: s, rng: gumbel });
         const draw = objective.draw(teacher, batches.next(part), draws, part);
         const loss = tf.mean(draw.terms(draw.forward(teacher, { branchHook: branchGateHook(masks.map((mask) => rowsOf(mask, part))) })).loss) as tf.Scalar;
-        const time = expectedCost(gates, units, { scaling: s });
-        report('time', tf.div(tf.add(time, fixed), whole) as tf.Scalar);
+        const time = expectedCost(gates, prices, { scaling: s });
+        report('time', tf.div(tf.add(time, rest), whole) as tf.Scalar);
         const above = tf.relu(tf.div(tf.sub(time, budget), Math.max(budget, 0.01 * all)));
         return tf.add(loss, tf.mul(above, costWeight));
       },
@@ -120,8 +133,7 @@ export async function learnBranches(teacher: DiT, data: LatentDataset, options: 
         afterStep: (step, { loss }) => void losses.push([step + 1, loss!]),
       },
     );
-    const decision = await decided();
-    return { decision, costs, faster: whole / (fixed + (decision.cost ?? all)), losses };
+    decision = await decided();
   } finally {
     adapters.remove();
     weightOptimizer.dispose();
@@ -129,7 +141,31 @@ export async function learnBranches(teacher: DiT, data: LatentDataset, options: 
     ema.dispose();
     gates.dispose();
   }
+  // the adapters are gone: this is the model that will be cut
+  const speed = options.costs === undefined ? await broadcastJson(collective, collective.rank === 0 ? await onBatch(teacher, batchSize, (run) => measureSpeed(run, maskOf(decision.droppedBranches, depth), timing)) : undefined) : undefined;
+  return { decision, costs, faster: whole / (rest + decision.cost!), ...(speed === undefined ? {} : { measured: speed }), losses };
 }
+
+/**
+ * A model's blocks all have attention and MLP.
+ * @throws ArgumentError where one has lost a branch, or is a linear layer
+ */
+export function checkWholeBlocks(model: DiT): void {
+  const cut = model.blocks.flatMap((block, i) => {
+    const part = partOf(block);
+    return part === undefined ? [] : [`block ${i} ${part === 'linear' ? 'is a linear layer' : `has its ${part === 'mlp' ? 'MLP' : part} alone`}`];
+  });
+  if (cut.length > 0) throw new ArgumentError('learn-branches: model', cut.slice(0, 3).join(', ') + (cut.length > 3 ? `, and ${cut.length - 3} more like it` : ''), 'a model whose blocks all have attention and MLP; learn branches of the model that it was cut from, or leave out whole layers of this one with learn-masks');
+}
+
+/** Hooks under which a model runs as it will when it is cut: blocks without branches are not there. */
+function maskOf(dropped: Required<DroppedBranches>, depth: number): HookOptions {
+  const kept = Array.from({ length: depth }, (_, i) => i).filter((i) => !dropped.attention!.includes(i) || !dropped.mlp!.includes(i));
+  return { hook: maskHook(kept, depth), branchHook: branchMaskHook(dropped) };
+}
+
+/** Two digits, never more than the value. */
+const floor = (value: number): string => (Math.floor(100 * value) / 100).toFixed(2);
 
 interface Streams {
   data: BatchPosition;
@@ -142,12 +178,12 @@ interface History {
   costs: CostTable;
 }
 
-/** What each branch takes on the present device, for a batch. */
-async function timed(model: DiT, batch: number, options: LongTaskOptions): Promise<CostTable> {
+/** Something done with forward passes on a batch of zeros. */
+async function onBatch<T>(model: DiT, batch: number, measure: (run: (hooks: HookOptions) => tf.Tensor) => Promise<T>): Promise<T> {
   const { inputSize, inChannels } = model.config;
   const [x, t, y] = [tf.zeros<tf.Rank.R4>([batch, inputSize, inputSize, inChannels]), tf.fill([batch], 500) as tf.Tensor1D, tf.zeros<tf.Rank.R1>([batch], 'int32')];
   try {
-    return await measureBlocks(model.blocks.length, (hooks) => model.forward(x, t, y, hooks), { branches: true, ...options });
+    return await measure((hooks) => model.forward(x, t, y, hooks));
   } finally {
     tf.dispose([x, t, y]);
   }

@@ -13,9 +13,9 @@ export type BranchScheme = 'block' | GroupScheme;
 
 /** Options of {@link BranchGates.decideBranches}. */
 export interface DecideBranchesOptions {
-  /** Cost of each branch. */
+  /** Cost of each branch, and of each block with both. */
   costs: BranchCosts;
-  /** Most that the kept branches may cost together, in the unit of `costs`; what a block costs beside its branches is not counted. */
+  /** Most that what is kept may cost together, in the unit of `costs`; what a block costs beside its branches counts where one of them is kept. */
   budget: number;
 }
 
@@ -33,7 +33,7 @@ export interface BranchDecision extends Decision {
   keptBranches: Branches;
   /** Blocks whose branches go, as `branchMaskHook` of the pruning package takes them. */
   droppedBranches: Branches;
-  /** Cost of what is kept; absent where no costs were given. */
+  /** Cost of what is kept, with what those blocks cost beside their branches; absent where no costs were given. */
   cost?: number;
 }
 
@@ -53,7 +53,7 @@ export class BranchGates extends OptionGates<OptionGroup> {
 
   /**
    * The decision so far; reads the gates back. Without a budget the most likely option of each group; with one, the most
-   * likely combination that keeps to it ({@link decideWithin}).
+   * likely combination that keeps to it and is something ({@link decideWithin}).
    *
    * @throws ArgumentError where the budget cannot be met, with the least that can
    */

@@ -2,7 +2,7 @@ export { BatchDraw } from './batch-draw.js';
 export { branchGateHook } from './branch-gate-hook.js';
 export { BranchGates, branchDecision, type BranchDecision, type BranchScheme, type Branches, type DecideBranchesOptions } from './branch-gates.js';
 export { decideWithin, type Budget, type PricedDecision } from './budget.js';
-export { branchCosts, expectedCost, type BranchCosts } from './costs.js';
+export { branchCosts, expectedCost, type BranchCosts, type PairedCosts, type UnitCosts } from './costs.js';
 export { DecisionHistory, type DecisionRow, type StopOptions, type StoredDecisionHistory } from './decision-history.js';
 export { decide, type Decision, type GroupDecision } from './decision.js';
 export { gateHook } from './gate-hook.js';

@@ -1,4 +1,4 @@
-import { createRng } from '@tinyfusion/core';
+import { type Rng, createRng } from '@tinyfusion/core';
 import { useBackend } from '@tinyfusion/kernels';
 import { DiT, type DiTBlock } from '@tinyfusion/models';
 import { type BlockHook, randomNormal } from '@tinyfusion/nn';
@@ -11,19 +11,20 @@ const costsOf = (depth: number, seed: number): { attention: number[]; mlp: numbe
   return { attention: draws.slice(0, depth), mlp: draws.slice(depth) };
 };
 
-/** Every combination of options: cost and Σ log p. */
-function everything(groups: readonly OptionGroup[], gates: readonly ArrayLike<number>[], costs: readonly number[]): { kept: number[]; cost: number; logP: number }[] {
+/** Every combination of options that keeps something: cost and Σ log p. `own` is paid for each block of which a branch is kept. */
+function everything(groups: readonly OptionGroup[], gates: readonly ArrayLike<number>[], costs: readonly number[], own: readonly number[] = []): { kept: number[]; cost: number; logP: number }[] {
   let all = [{ kept: [] as number[], cost: 0, logP: 0 }];
   for (const [i, { start, options }] of groups.entries()) {
     const logTotal = Math.log(Array.from(gates[i]!).reduce((sum, g) => sum + Math.exp(g), 0));
     all = all.flatMap(({ kept, cost, logP }) => options.map((option, o) => ({ kept: [...kept, ...option.map((j) => start + j)], cost: cost + option.reduce((sum, j) => sum + costs[start + j]!, 0), logP: logP + gates[i]![o]! - logTotal })));
   }
-  return all;
+  const blocks = (kept: readonly number[]): number[] => [...new Set(kept.map((unit) => unit >> 1))];
+  return all.filter(({ kept }) => kept.length > 0).map((choice) => ({ ...choice, cost: choice.cost + blocks(choice.kept).reduce((sum, block) => sum + (own[block] ?? 0), 0) }));
 }
 
 describe('a decision under a budget', () => {
   const depth = 5;
-  const costs = branchCosts(costsOf(depth, 1));
+  const costs = branchCosts(costsOf(depth, 1)).units;
   const total = costs.reduce((a, b) => a + b, 0);
   const groupings: [string, OptionGroup[]][] = [
     ['within blocks', new BranchGates('block', depth).groups.slice()],
@@ -49,6 +50,90 @@ describe('a decision under a budget', () => {
     expect(bound).toBeGreaterThan(20); // budgets that changed the choice
   });
 
+  it('counts what a block costs of its own until both of its branches are gone', () => {
+    const blocks = Array.from(createRng(5).uniform(depth), (u, b) => costs[2 * b]! + costs[2 * b + 1]! + 0.2 + u);
+    const { units, own } = branchCosts({ ...costsOf(depth, 1), blocks });
+    expect(units).toEqual(costs);
+    const rng = createRng(6);
+    for (const groups of [new BranchGates('block', depth).groups, parseGroups([[2, 4], [3, 4], [1, 2]], 2 * depth) as OptionGroup[]]) {
+      for (let trial = 0; trial < 20; trial++) {
+        const gates = groups.map(({ options }) => Array.from(rng.normal(options.length), (g) => 2 * g));
+        const all = everything(groups, gates, costs, own);
+        const cheapest = Math.min(...all.map(({ cost }) => cost));
+        for (const budget of [cheapest, 1.5 * cheapest, 0.5 * (total + 2), 0.8 * (total + 2)].filter((b) => b >= cheapest)) {
+          const best = all.filter(({ cost }) => cost <= budget + 1e-9).toSorted((a, b) => b.logP - a.logP)[0]!;
+          const decision = decideWithin(groups, gates, 1, { costs: { units, own }, budget });
+          expect(decision.kept).toEqual(best.kept);
+          expect(decision.cost).toBeCloseTo(best.cost, 10);
+        }
+        expect(() => decideWithin(groups, gates, 1, { costs: { units, own }, budget: 0.99 * cheapest })).toThrow(/expected at least/);
+      }
+    }
+    const split = parseGroups([[2, 3], [2, 3], [2, 4]], 2 * depth) as OptionGroup[];
+    expect(() => decideWithin(split, [[0, 0, 0], [0, 0, 0], [0, 0, 0, 0, 0, 0]], 1, { costs: { units, own }, budget: 9 })).toThrow(/begins inside block 1", expected groups that hold both branches/);
+  });
+
+  it('keeps as much as the budget allows where gates are alike, and never nothing', async () => {
+    const gates = new BranchGates('block', 3);
+    const table = { attention: [1, 1, 1], mlp: [2, 2, 2], blocks: [4, 4, 4] };
+    expect((await gates.decideBranches(100, { costs: table, budget: Infinity })).keptBranches).toEqual({ attention: [0, 1, 2], mlp: [0, 1, 2] });
+    const half = await gates.decideBranches(100, { costs: table, budget: 6 });
+    expect(half.cost).toBe(6);
+    // all for nothing: the cheapest that is something
+    const none = await gates.decideBranches(100, { costs: table, budget: 2 });
+    expect([none.kept.length, none.cost]).toEqual([1, 2]);
+    await expect(gates.decideBranches(100, { costs: table, budget: 1.9 })).rejects.toThrow(/at least 2,/);
+    for (const gate of gates.gates) gate.assign(tf.tensor2d([[0, 0, 0, 9]]));
+    expect((await gates.decideBranches(100, { costs: table, budget: Infinity })).kept.length).toBeGreaterThan(0);
+    gates.dispose();
+  });
+
+  /** Gates whose options are the likelier the more they cost, but for some noise. */
+  const byCost = (groups: readonly OptionGroup[], units: readonly number[], rng: Rng, noise = 0.01): number[][] => groups.map(({ start, options }) => options.map((option) => option.reduce((sum, j) => sum + units[start + j]!, 0) * (1 + noise * rng.normal(1)[0]!)));
+
+  it.each([28, 57])('is found in a moment for %i blocks where likelihood follows cost', (blocks) => {
+    const { groups } = new BranchGates('block', blocks);
+    const { units } = branchCosts(costsOf(blocks, 8));
+    const all = units.reduce((a, b) => a + b, 0);
+    const gates = byCost(groups, units, createRng(7));
+    for (const share of [0.3, 0.5, 0.7]) {
+      const start = performance.now();
+      const { cost } = decideWithin(groups, gates, 1, { costs: units, budget: share * all });
+      const time = performance.now() - start;
+      console.log(`${blocks} blocks, likelihood by cost: ${time.toFixed(0)} ms`);
+      expect(cost).toBeLessThanOrEqual(share * all * (1 + 1e-9));
+      expect(time).toBeLessThan(4000); // without a bound on what is held it was 5 and 53 s
+    }
+  });
+
+  it('is as likely as any that costs 0.1 % less, where there are too many to hold on to', () => {
+    const { groups } = new BranchGates('block', 14); // 4¹⁴ choices, here from two halves
+    for (const seed of [1, 2]) {
+      const rng = createRng(seed);
+      const units = Array.from(rng.uniform(28), (u) => 0.5 + u);
+      const gates = byCost(groups, units, rng, 0.001);
+      const [first, second] = [0, 7].map((at) => everything(groups.slice(at, at + 7), gates.slice(at, at + 7), units).toSorted((a, b) => a.cost - b.cost)) as [{ cost: number; logP: number }[], { cost: number; logP: number }[]];
+      /** The highest Σ log p within a budget. */
+      const best = (budget: number): number => {
+        let [at, most, top] = [0, -Infinity, -Infinity];
+        for (const { cost, logP } of first.toReversed()) {
+          for (; at < second.length && cost + second[at]!.cost <= budget; at++) most = Math.max(most, second[at]!.logP);
+          top = Math.max(top, logP + most);
+        }
+        return top;
+      };
+      const [least, most] = [0, -1].map((at) => first.at(at)!.cost + second.at(at)!.cost) as [number, number];
+      for (const share of [0.3, 0.5, 0.9]) {
+        const budget = least + share * (most - least);
+        const decision = decideWithin(groups, gates, 1, { costs: units, budget });
+        expect(decision.cost).toBeLessThanOrEqual(budget * (1 + 1e-9));
+        const found = decision.groups.reduce((sum, { confidence }) => sum + Math.log(confidence), 0);
+        expect(found).toBeGreaterThanOrEqual(best(0.999 * budget) - 1e-9);
+        expect(found).toBeLessThanOrEqual(best(budget * (1 + 1e-9)) + 1e-9);
+      }
+    }
+  });
+
   it('takes sums that only rounding lifts above the budget', () => {
     const [group] = new BranchGates('block', 1).groups;
     expect(decideWithin([group!], [[1, 0, 0, 0]], 1, { costs: [0.1, 0.2], budget: 0.3 }).kept).toEqual([0, 1]);
@@ -59,7 +144,7 @@ describe('a decision under a budget', () => {
     const xl = new BranchGates('block', 28);
     const rng = createRng(3);
     const gates = xl.groups.map(({ options }) => rng.normal(options.length));
-    const costsXl = branchCosts(costsOf(28, 4));
+    const costsXl = branchCosts(costsOf(28, 4)).units;
     const start = performance.now();
     const { cost } = decideWithin(xl.groups, gates, 1, { costs: costsXl, budget: 28 });
     const time = performance.now() - start;
@@ -80,6 +165,7 @@ describe('a decision under a budget', () => {
     expect(() => decideWithin(groups, [[0], [0, 0]], 1, bounds)).toThrow(/gates of group 0/);
     expect(() => branchCosts({ attention: [1] })).toThrow(/branches: true/);
     expect(() => branchCosts({ attention: [1], mlp: [1, 2] })).toThrow(/mlp is 2/);
+    expect(() => branchCosts({ attention: [1], mlp: [1], blocks: [2, 2] })).toThrow(/blocks is 2/);
   });
 
   it('names kept and dropped branches by block', () => {
@@ -148,7 +234,7 @@ describe.each(['cpu', 'wasm'] as const)('gates over branches on %s', (backend) =
   it('have an expected cost with its gradient, which a penalty brings down to a budget', async () => {
     const gates = new BranchGates('block', depth, { init: 0 });
     const table = costsOf(depth, 5);
-    const costs = branchCosts(table);
+    const costs = branchCosts(table).units;
     for (const [i, gate] of gates.gates.entries()) gate.assign(tf.tensor2d(createRng(i).normal(4), [1, 4]));
     const start = gates.gates.map((gate) => tf.clone(gate as tf.Tensor));
     const byHand = (values: number[][]): number => values.reduce((sum, logits, b) => {
@@ -171,7 +257,7 @@ describe.each(['cpu', 'wasm'] as const)('gates over branches on %s', (backend) =
     expect((await expectedCost(gates, costs, { scaling: 2 }).data())[0]).toBeLessThan(1.02 * budget);
     const decision = await gates.decideBranches(2, { costs: table, budget });
     expect(decision.cost).toBeLessThanOrEqual(budget);
-    await expect(gates.decideBranches(2, { costs: table, budget: -1 })).rejects.toThrow(/at least 0/);
+    await expect(gates.decideBranches(2, { costs: table, budget: -1 })).rejects.toThrow(/budget is -1, expected at least 0\.\d/);
     // layers have a cost too
     const layers = new LayerGates('1:2', 4);
     expect((await expectedCost(layers, [1, 2, 3, 4], { scaling: 100 }).data())[0]).toBeCloseTo(5, 5);

@@ -2,7 +2,7 @@ import { ArgumentError } from '@tinyfusion/core';
 import { MAR } from '@tinyfusion/models';
 import type { BranchDecision } from '@tinyfusion/sampler';
 import { stateDictHash } from '@tinyfusion/weights';
-import { learnBranches } from '../learn-branches.js';
+import { type LearnedBranches, checkWholeBlocks, learnBranches } from '../learn-branches.js';
 import { RunFolder } from '../runs/run-folder.js';
 import { type JobContext, leads, loadModel, write } from './context.js';
 import { checkFits, openTrainingData } from './training-data.js';
@@ -34,6 +34,7 @@ export interface LearnBranchesJob {
 export async function learnBranchesJob({ faster, steps, batch, parts, lr, gateLr, images, seed, ...job }: LearnBranchesJob, context: JobContext): Promise<void> {
   const { model, state, name } = await loadModel(job.model);
   if (model instanceof MAR) throw new ArgumentError('--model', name, 'a DiT or SiT: the blocks of a MAR stay whole');
+  checkWholeBlocks(model);
   const sha256 = await stateDictHash(state);
   using data = await openTrainingData(job.data, { images }, context);
   checkFits(data, model);
@@ -50,14 +51,22 @@ export async function learnBranchesJob({ faster, steps, batch, parts, lr, gateLr
     depth: model.blocks.length,
     confidence: learned.decision.groups.map((g) => g.confidence),
     teacher: { name, sha256 },
-    faster: learned.faster,
+    speed: { asked: faster, promised: learned.faster, ...(learned.measured === undefined ? {} : { measured: learned.measured }) },
     costs: learned.costs,
     seed,
     command: context.command,
     losses: learned.losses,
   };
   await write(job.out, JSON.stringify(stored));
-  console.log(`keep layers ${kept.join(',')}${branches.attention.length > 0 ? `, ${branches.attention.join(',')} without attention` : ''}${branches.mlp.length > 0 ? `, ${branches.mlp.join(',')} without the MLP` : ''}: ${learned.faster.toFixed(2)} times as fast by what was measured here`);
+  console.log(`keep layers ${kept.join(',')}${branches.attention.length > 0 ? `, ${branches.attention.join(',')} without attention` : ''}${branches.mlp.length > 0 ? `, ${branches.mlp.join(',')} without the MLP` : ''}: ${speedOf(learned)}`);
+}
+
+/** What was promised by the blocks' times, and what was measured of the whole. */
+function speedOf({ faster, measured }: LearnedBranches): string {
+  const promised = `${faster.toFixed(2)} times as fast by the times of its blocks`;
+  if (measured === undefined) return promised;
+  const [lower, upper] = measured.quartiles;
+  return `${promised}, ${measured.faster.toFixed(2)} (${lower.toFixed(2)} to ${upper.toFixed(2)}) as measured in turns with the whole: ${measured.hooked.toFixed(1)} ms in place of ${measured.whole.toFixed(1)}`;
 }
 
 /** A decision so far. */
