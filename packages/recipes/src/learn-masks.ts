@@ -6,6 +6,7 @@ import { AdamW, Ema, constant, singleCollective } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
+import { checkRate } from './learning-rate.js';
 import { type Shared, optimise, rowsOf, rowsOfRank } from './loop.js';
 import { type Objective, type Prunable, objectiveOf } from './objective.js';
 import { depthOf, gatesOverStacks, skippingOverStacks } from './stacks.js';
@@ -72,6 +73,8 @@ export interface LearnedMasks {
 /** The teacher is left as it was, but for `update: 'full'`. */
 export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDataset, options: LearnMasksOptions<M>): Promise<LearnedMasks> {
   const { groups = '1:2', steps, batchSize = 64, parts, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, per = 'sample', estimator = 'straight-through', warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
+  checkRate('lr', lr);
+  checkRate('gateLr', gateLr);
   const rng = createRng(seed);
   const rows = rowsOfRank(collective ?? singleCollective(), batchSize);
   const depth = depthOf(teacher);
