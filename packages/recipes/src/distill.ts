@@ -1,9 +1,11 @@
 import { ArgumentError, type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
 import type { BatchPosition } from '@tinyfusion/data';
 import { type FeatureDecay, FeatureGuard, type FeatureGuardState, type LayerPair, decayingWeight, layerFeatureLosses } from '@tinyfusion/distill';
+import { composeHooks, recomputing } from '@tinyfusion/nn';
 import { AdamW, Ema, cosine, singleCollective } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { checkCount, checkDecay, checkFrom0, checkOneOf, checkPositive } from './check-options.js';
+import { checkUnpacked } from './check-unpacked.js';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
 import { type Shared, optimise, rowsOfRank } from './loop.js';
@@ -25,6 +27,8 @@ export interface DistillOptions<M = Prunable> extends LongTaskOptions, Shared, C
   batchSize?: number;
   /** Parts of a batch that are computed one after another, with the mean of their gradients: less memory at a time. Default 1; more where memory does not do. */
   parts?: number | undefined;
+  /** Whether a block is computed a second time for its gradient instead of keeping all that it made: less memory for about a third more time. Default `false`. */
+  recompute?: boolean | undefined;
   /** First learning rate; a cosine takes it to half. Default 2e-4, the paper's. */
   lr?: number;
   /** Weight of the teacher against the truth, from 0 to 1. Default 0.9. */
@@ -60,7 +64,7 @@ export interface RecoveryCurves {
  * not finite; ArgumentError, before anything is made, where options, models and data do not fit
  */
 export async function distill<M extends Prunable>(student: M, teacher: M, data: LatentDataset, options: DistillOptions<M>): Promise<RecoveryCurves> {
-  const { steps, batchSize = 64, parts, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap, emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
+  const { steps, batchSize = 64, parts, recompute = false, lr = 2e-4, alpha = 0.9, beta = 0.01, sigmas = 2, mode = 'official', decay = 'linear', guard = 20, layerMap, emaDecay = 0.9999, objective = objectiveOf(student), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
   checkCount('DistillOptions.steps', steps);
   checkCount('DistillOptions.batchSize', batchSize);
   checkPositive('DistillOptions.lr', lr);
@@ -71,6 +75,7 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
   if (!(sigmas > 0)) throw new ArgumentError('DistillOptions.sigmas', sigmas, 'more than 0; Infinity for no mask');
   checkDecay('DistillOptions.emaDecay', emaDecay);
   checkPair(student, teacher, data);
+  checkUnpacked('distill: student', student);
   const pairs = beta > 0 ? (layerMap ?? evenMapOverStacks(teacher, student)) : [];
   if (pairs.length > 0) checkMap(student, teacher, pairs);
   const watcher = guard === Infinity || pairs.length === 0 ? undefined : new FeatureGuard(pairs, { factor: guard });
@@ -83,6 +88,8 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
   const ema = new Ema(parameters, { decay: emaDecay, warmUp: true });
   const curves: RecoveryCurves = { mse: [], loss: [] };
   const byPair = (values: Readonly<Record<string, number>>, name: string): number[] => pairs.map((_, i) => values[`${name} ${i}`]!);
+  // nobody asks for a teacher's gradients: it is not computed again, and keeps nothing for them
+  const unkept = recomputing();
   try {
     await optimise(
       (step, report, part) => {
@@ -90,7 +97,7 @@ export async function distill<M extends Prunable>(student: M, teacher: M, data: 
         const draw = objective.draw(student, batches.next(part), draws, part);
         const [own, theirs] = [captureOverStacks(student, pairs.map(([s]) => s)), captureOverStacks(teacher, pairs.map(([, l]) => l))];
         try {
-          const terms = draw.distillation(draw.forward(student, { hook: own.hook }), draw.forward(teacher, { hook: theirs.hook }), alpha);
+          const terms = draw.distillation(draw.forward(student, { hook: composeHooks(own.hook, recompute ? recomputing() : undefined) }), draw.forward(teacher, { hook: composeHooks(theirs.hook, unkept) }), alpha);
           report('mse', tf.mean(terms.mse));
           const loss = tf.mean(terms.loss) as tf.Scalar;
           if (pairs.length === 0) return loss;

@@ -1,9 +1,11 @@
 import { ArgumentError, type LongTaskOptions, type RngState, createRng, restoreRng } from '@tinyfusion/core';
 import type { BatchPosition } from '@tinyfusion/data';
 import { injectLora } from '@tinyfusion/lora';
+import { composeHooks, recomputing } from '@tinyfusion/nn';
 import { type Decision, DecisionHistory, type DecisionRow, type GateSchedule, type GroupScheme, type BatchDraw, LayerGates, RunningBaseline, type ScoresOptions, type StopOptions, decide, defaultScaling, defaultTau, scoreFunction } from '@tinyfusion/sampler';
 import { AdamW, Ema, constant, singleCollective } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkUnpacked } from './check-unpacked.js';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
 import { checkRate } from './learning-rate.js';
@@ -29,6 +31,8 @@ export interface LearnMasksOptions<M = Prunable> extends LongTaskOptions, Shared
   batchSize?: number;
   /** Parts of a batch that are computed one after another, with the mean of their gradients: less memory at a time. Default 1; more where memory does not do. */
   parts?: number | undefined;
+  /** Whether a block is computed a second time for its gradient instead of keeping all that it made: less memory for about a third more time. Default `false`. */
+  recompute?: boolean | undefined;
   /** Learning rate of what is co-optimised. Default 1e-4, the reference's. */
   lr?: number;
   /** Learning rate of the gates. Default ten times `lr`, as the reference. */
@@ -72,9 +76,10 @@ export interface LearnedMasks {
 
 /** The teacher is left as it was, but for `update: 'full'`. */
 export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDataset, options: LearnMasksOptions<M>): Promise<LearnedMasks> {
-  const { groups = '1:2', steps, batchSize = 64, parts, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, per = 'sample', estimator = 'straight-through', warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
+  const { groups = '1:2', steps, batchSize = 64, parts, recompute = false, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, per = 'sample', estimator = 'straight-through', warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
   checkRate('lr', lr);
   checkRate('gateLr', gateLr);
+  if (update === 'full') checkUnpacked('learnMasks: model', teacher);
   const rng = createRng(seed);
   const rows = rowsOfRank(collective ?? singleCollective(), batchSize);
   const depth = depthOf(teacher);
@@ -99,7 +104,7 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
         const size = part?.size ?? batchSize;
         const hook = chosen === undefined ? gatesOverStacks(teacher, gates.sample(batchSize, { tau: tau(step, steps), scaling: scaling(step, steps), rng: gumbel }).masks.map((mask) => rowsOf(mask, part))) : skippingOverStacks(teacher, chosen.kept, estimator === 'score-function' ? undefined : chosen.masks(size));
         const draw = objective.draw(teacher, batches.next(part), draws, part);
-        const loss = tf.mean(draw.terms(draw.forward(teacher, { hook })).loss) as tf.Scalar;
+        const loss = tf.mean(draw.terms(draw.forward(teacher, { hook: recompute ? composeHooks(hook, recomputing()) : hook })).loss) as tf.Scalar;
         return chosen === undefined || estimator !== 'score-function' ? loss : scoreFunction(loss, chosen.logProbability(), baseline.value);
       },
       {
