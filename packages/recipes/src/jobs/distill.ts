@@ -24,6 +24,8 @@ export interface DistillJob extends SampleGridJob {
   batch: number;
   /** Parts that a batch is computed in. */
   parts?: number;
+  /** Whether blocks are computed a second time for their gradients, for less memory. */
+  recompute?: boolean;
   lr: number;
   /** Weight of the teacher's output against the truth, 0 to 1. */
   alpha: number;
@@ -70,7 +72,7 @@ export async function distillJob(job: DistillJob, context: JobContext): Promise<
   const metadata: [string, string][] = student.record === undefined ? [] : [pruneMetadata(student.record)];
   metadata.push(['tinyfusion.recovery', JSON.stringify({ command: context.command, seed: job.seed, steps: job.steps, teacher: { name: teacher.name, sha256: hash } })]);
   const store = (model: Prunable): Promise<Uint8Array<ArrayBuffer>> => saveModel(model, { metadata });
-  const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, parts: job.parts, lr, alpha, sigmas: sigmas > 0 ? sigmas : Infinity, beta, decay, mode: mask, layerMap, guard: guard === 0 ? Infinity : guard, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse', samples })), collective: context.collective });
+  const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, parts: job.parts, recompute: job.recompute, lr, alpha, sigmas: sigmas > 0 ? sigmas : Infinity, beta, decay, mode: mask, layerMap, guard: guard === 0 ? Infinity : guard, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse', samples })), collective: context.collective });
   if (!leads(context)) return;
   await writeModel(job.out, await store(student.model));
   await write(`${job.out}.curve.json`, JSON.stringify(curves));

@@ -19,6 +19,8 @@ export interface LearnMasksJob {
   batch: number;
   /** Parts that a batch is computed in. */
   parts?: number;
+  /** Whether blocks are computed a second time for their gradients, for less memory. */
+  recompute?: boolean;
   lr: number;
   gateLr: number;
   update: 'lora' | 'full' | 'frozen';
@@ -51,7 +53,7 @@ export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Pr
   checkFits(data, model);
   await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'learn-masks', data: data.hash, model: sha256, groups: job.groups, steps, batch, lr, gateLr, update, images, per: per ?? null, stopAt: stopAt ?? null, warmStart: warmStart ?? null, seed }, { command: context.command, every: job.saveEvery, ...(job.keepEvery === undefined ? {} : { keepEvery: job.keepEvery }) });
   const latents = await data.latents();
-  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, parts: job.parts, lr: job.lr, gateLr: job.gateLr, update: job.update, ...(job.per === undefined ? {} : { per: job.per }), seed, ...(job.stopAt === undefined ? {} : { stop: { confidence: job.stopAt, stableSteps: job.steps / 10 } }), ...(job.warmStart === undefined ? {} : { warmStart: await scoresOf(job.warmStart, model, latents, job.seed, context) }), ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'masks.json' })), collective: context.collective });
+  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, parts: job.parts, recompute: job.recompute, lr: job.lr, gateLr: job.gateLr, update: job.update, ...(job.per === undefined ? {} : { per: job.per }), seed, ...(job.stopAt === undefined ? {} : { stop: { confidence: job.stopAt, stableSteps: job.steps / 10 } }), ...(job.warmStart === undefined ? {} : { warmStart: await scoresOf(job.warmStart, model, latents, job.seed, context) }), ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'masks.json' })), collective: context.collective });
   if (!leads(context)) return;
   const kept = decision.groups.map((g) => g.kept.length);
   const sizes = typeof groups === 'string' ? decision.groups.map(() => Number(groups.split(':')[1])) : groups.map(([, size]) => size);

@@ -22,6 +22,8 @@ export interface TrainTeacherJob extends SampleGridJob {
   batch?: number;
   /** Parts that a batch is computed in. */
   parts?: number;
+  /** Whether blocks are computed a second time for their gradients, for less memory. */
+  recompute?: boolean;
   /** Peak learning rate. Default 1e-3. */
   lr?: number;
   seed: number;
@@ -31,7 +33,7 @@ export interface TrainTeacherJob extends SampleGridJob {
 }
 
 /** Trains one teacher, small if nothing else is asked for, in a folder that the same command goes on with. */
-export async function trainTeacherJob({ family, data: path, config: configPath, out, steps, batch = 64, parts, lr = 1e-3, seed, saveEvery, keepEvery, fast = false, ...grid }: TrainTeacherJob, context: JobContext): Promise<void> {
+export async function trainTeacherJob({ family, data: path, config: configPath, out, steps, batch = 64, parts, recompute, lr = 1e-3, seed, saveEvery, keepEvery, fast = false, ...grid }: TrainTeacherJob, context: JobContext): Promise<void> {
   using data = await openTrainingData(path, fast ? { images: 200 } : {}, context);
   const config = await configFor(family, data, configPath);
   const total = fast ? 4 : steps;
@@ -41,7 +43,7 @@ export async function trainTeacherJob({ family, data: path, config: configPath, 
   const latents = await data.latents();
   const training = { data: data.name, recipe: `train, ${family}, ${total} steps of ${batch}, seed ${seed}`, command: context.command };
   const store = (model: Families[typeof family]): Promise<Uint8Array> => saveModel(model, { dtype: 'F16', metadata: [['tinyfusion.training', JSON.stringify(training)]] });
-  const model = await train(latents, { family, config: config as never, steps: total, batchSize: batch, parts, lr, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse', samples })), collective: context.collective });
+  const model = await train(latents, { family, config: config as never, steps: total, batchSize: batch, parts, recompute, lr, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse', samples })), collective: context.collective });
   if (leads(context)) await write(join(out, 'model.safetensors'), await store(model));
   model.dispose();
 }
