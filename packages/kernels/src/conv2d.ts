@@ -42,13 +42,14 @@ export interface Conv2dKernelOptions {
  * @param weight `[O, C, kh, kw]`
  * @param bias `[O]`
  * @returns `[N, H', W', O]`
- * @throws ShapeError, or ArgumentError where the kernel is larger than the padded image
+ * @throws ShapeError, or ArgumentError where stride or padding are no such integers, or the kernel is larger than the padded image
  */
 export function conv2d(x: tf.Tensor4D, weight: tf.Tensor4D, bias?: tf.Tensor1D, { stride = 1, padding = 0 }: Conv2dKernelOptions = {}): tf.Tensor4D {
   const { H, W, C } = axes('conv2d: x', x, 'N H W C');
   if (weight.rank !== 4 || weight.shape[1] !== C) throw new ShapeError('conv2d: weight', weight.shape, `O, C=${C}, kh, kw`);
   if (bias !== undefined) axes('conv2d: bias', bias, 'O', { O: weight.shape[0] });
   const [[top, bottom], [left, right]] = typeof padding === 'number' ? [[padding, padding], [padding, padding]] as const : padding;
+  for (const side of [top, bottom, left, right]) if (!Number.isInteger(side) || side < 0) throw new ArgumentError('conv2d: padding', side, 'integers from 0');
   if (!Number.isInteger(stride) || stride < 1) throw new ArgumentError('conv2d: stride', stride, 'a positive integer');
   if (H + top + bottom < weight.shape[2] || W + left + right < weight.shape[3]) throw new ArgumentError('conv2d: kernel size', weight.shape.slice(2), `at most the padded image, ${H + top + bottom} × ${W + left + right}`);
   return conv2dOp({ x, weight, bias }, { stride, padding: [top, bottom, left, right] });

@@ -20,6 +20,8 @@ export interface OpSpec<I extends Inputs, A extends Attributes, O extends tf.Ten
    * gradient is wanted.
    */
   gradient(run: RunKernel, dy: O, inputs: I, attributes: A): { [K in keyof I]?: () => tf.Tensor };
+  /** Inputs that are int32 on purpose; all others are made float32 where they are not, as tfjs's arithmetic does. Default: none. */
+  integers?: readonly (keyof I)[];
 }
 
 // tfjs's own customGrad computes the gradients of all inputs at once; frozen weights must not cost a product each
@@ -38,8 +40,10 @@ const run: RunKernel = (name, inputs, attributes = {}) => {
 };
 
 /** Makes a differentiable operation that uses a backend's fused kernel where there is one. */
-export function defineOp<I extends Inputs, A extends Attributes, O extends tf.Tensor>({ name, reference, gradient }: OpSpec<I, A, O>): (inputs: I, attributes: A) => O {
-  return (inputs, attributes) => {
+export function defineOp<I extends Inputs, A extends Attributes, O extends tf.Tensor>({ name, reference, gradient, integers = [] }: OpSpec<I, A, O>): (inputs: I, attributes: A) => O {
+  const op = (inputs: I, attributes: A): O => {
+    const others = Object.keys(inputs).filter((key) => inputs[key] !== undefined && inputs[key].dtype !== 'float32' && !integers.includes(key));
+    if (others.length > 0) return tf.tidy(() => op({ ...inputs, ...Object.fromEntries(others.map((key) => [key, tf.cast(inputs[key]!, 'float32')])) }, attributes));
     if (tf.getKernel(name, tf.getBackend()) === undefined) return tf.tidy(() => reference(inputs, attributes));
     const names = Object.keys(inputs).filter((key) => inputs[key] !== undefined);
     const present = Object.fromEntries(names.map((key) => [key, inputs[key]!]));
@@ -52,4 +56,5 @@ export function defineOp<I extends Inputs, A extends Attributes, O extends tf.Te
       backwardsFunc: (dy, saved) => gradient(run, dy as O, Object.fromEntries(names.map((key, i) => [key, saved[i]!])) as I, attributes) as Record<string, () => tf.Tensor>,
     }) as O;
   };
+  return op;
 }

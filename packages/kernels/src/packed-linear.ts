@@ -52,6 +52,7 @@ const unpackOp = defineOp<UnpackInputs, Packing, tf.Tensor2D>({
     return tf.mul(own, tf.slice(each, [0, 0], [rows, inFeatures]));
   },
   gradient: () => ({}),
+  integers: ['words'],
 });
 
 const packedLinearOp = defineOp<UnpackInputs & { x: tf.Tensor2D; bias: tf.Tensor1D | undefined }, Packing, tf.Tensor>({
@@ -64,6 +65,7 @@ const packedLinearOp = defineOp<UnpackInputs & { x: tf.Tensor2D; bias: tf.Tensor
     x: () => tf.tidy(() => tf.matMul(dy, run(UNPACK_WEIGHT, { words, scale }, packing)[0]!)),
     bias: () => tf.sum(dy, 0),
   }),
+  integers: ['words'],
 });
 
 /**

@@ -7,7 +7,7 @@ export const SUM_OF_SQUARES_OF_ALL = 'TinyFusionSumOfSquaresOfAll';
 
 /** Σ x² over all elements; not differentiable. */
 export function sumOfSquares(x: tf.Tensor): tf.Scalar {
-  if (tf.getKernel(SUM_OF_SQUARES, tf.getBackend()) !== undefined) return tf.engine().runKernel(SUM_OF_SQUARES, { x }) as unknown as tf.Scalar;
+  if (x.dtype === 'float32' && tf.getKernel(SUM_OF_SQUARES, tf.getBackend()) !== undefined) return tf.engine().runKernel(SUM_OF_SQUARES, { x }) as unknown as tf.Scalar;
   return tf.tidy(() => tf.sum(tf.square(x)));
 }
 

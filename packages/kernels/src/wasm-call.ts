@@ -38,10 +38,13 @@ export class Call {
     return this.attributes[name] as unknown as number[];
   }
 
-  /** Address of a tensor on the heap; 0 where the input is absent. */
+  /** Address of a tensor's floats on the heap, or of packed words; 0 where the input is absent. @throws BackendError where it holds values of another type */
   at(tensor: string | tf.TensorInfo): number {
     const info = typeof tensor === 'string' ? this.inputs[tensor] : tensor;
-    return info === undefined ? 0 : addressOf(this.backend, info);
+    if (info === undefined) return 0;
+    const wanted = tensor === 'words' ? 'int32' : 'float32';
+    if (info.dtype !== wanted) throw new BackendError(`a kernel on wasm reads ${wanted} values, got ${info.dtype}${typeof tensor === 'string' ? ` as ${tensor}` : ''}; cast it first`);
+    return addressOf(this.backend, info);
   }
 
   output(shape: readonly number[]): tf.TensorInfo {

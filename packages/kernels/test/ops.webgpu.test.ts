@@ -2,7 +2,7 @@ import '@tensorflow/tfjs-backend-cpu';
 import { createRng } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type AdamWOutputs, adamWStep, linear, philoxNormal, sumOfSquares, sumOfSquaresOfAll, useBackend } from '../src/index.js';
+import { type AdamWOutputs, adamWStep, gatedAdd, gelu, linear, philoxNormal, sumOfSquares, sumOfSquaresOfAll, useBackend } from '../src/index.js';
 import { type Case, cases, draw, drawnCases, evaluate } from './cases.js';
 
 describe('operations on webgpu agree with those on cpu, value and gradient', () => {
@@ -29,6 +29,13 @@ describe('operations on webgpu agree with those on cpu, value and gradient', () 
   }
 
   for (const one of [...cases, ...drawnCases]) it(one.name, () => expectAgreement(one));
+
+  it('take integers for the numbers that they are', async () => {
+    const [x, w] = [tf.tensor2d([[1, 2], [-3, 4]], [2, 2], 'int32'), tf.tensor2d([[3, 4], [5, 6]])];
+    expect(Array.from(await linear(x, w).data())).toEqual([11, 17, 7, 9]);
+    expect(Array.from(await gelu(x).data())).toEqual(Array.from(await gelu(tf.tensor2d([[1, 2], [-3, 4]])).data()));
+    expect(Array.from(await gatedAdd(tf.ones([1, 1, 2], 'int32'), tf.fill([1, 2], 2, 'int32'), tf.ones([1, 1, 2])).data())).toEqual([3, 3]);
+  });
 
   it('multiplies with what a variable held when it was asked to, whatever is assigned before the product is computed', async () => {
     const x = tf.tensor2d([[1, 2]]);
