@@ -139,9 +139,13 @@ export class GaussianDiffusion {
     return Float32Array.from(t, (i) => this.timestepMap[i]!);
   }
 
-  private checkOutput(output: tf.Tensor, x: tf.Tensor): void {
-    const channels = x.shape.at(-1)! * (this.learnsVariance ? 2 : 1);
-    if (output.shape.at(-1) !== channels) throw new ShapeError(`the denoiser's output (variance ${this.variance})`, output.shape, [...x.shape.slice(0, -1), channels].join(', '));
+  /**
+   * @param of whose output it is, for the message
+   * @throws ShapeError where it is not shaped like x, with twice the channels where the variance is learned
+   */
+  checkOutput(output: tf.Tensor, x: tf.Tensor, of = 'denoiser'): void {
+    const wanted = [...x.shape.slice(0, -1), x.shape.at(-1)! * (this.learnsVariance ? 2 : 1)];
+    if (String(output.shape) !== String(wanted)) throw new ShapeError(`the ${of}'s output (variance ${this.variance})`, output.shape, wanted.join(', '));
   }
 
   /**
@@ -233,8 +237,13 @@ export class GaussianDiffusion {
     }) as unknown as TrainingTerms;
   }
 
-  /** {@link trainingLosses} of an output that is there already. */
+  /**
+   * {@link trainingLosses} of an output that is there already.
+   * @throws ShapeError where it has not the channels that the variance needs, or data and noise are not shaped alike
+   */
   lossTerms(output: tf.Tensor, x0: tf.Tensor, x: tf.Tensor, t: Timesteps, noise: tf.Tensor): TrainingTerms {
+    this.checkOutput(output, x);
+    for (const [name, tensor] of [['x0', x0], ['noise', noise]] as const) if (String(tensor.shape) !== String(x.shape)) throw new ShapeError(`lossTerms: ${name}`, tensor.shape, x.shape.join(', '));
     return tf.tidy((): Record<string, tf.Tensor1D> => {
       if (this.loss === 'kl' || this.loss === 'rescaled-kl') {
         const bound = this.variationalBound(this.moments(output, x, t, { clipDenoised: false }), x0, x, t);

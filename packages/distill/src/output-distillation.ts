@@ -1,3 +1,4 @@
+import { ShapeError } from '@tinyfusion/core';
 import { type GaussianDiffusion, type Timesteps, type Transport, meanFlat, normalKL } from '@tinyfusion/diffusion';
 import { stopGradient } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
@@ -37,9 +38,12 @@ export interface DistillationOptions {
 
 /**
  * Output distillation for a process that predicts noise: the student's prediction follows the teacher's and the truth,
- * and its variance the teacher's. Upstream: `training_losses_kd`, but that both models are given the same labels.
+ * and its variance the teacher's, where it is learned. Upstream: `training_losses_kd`, but that both models are given the
+ * same labels.
+ * @throws ShapeError where an output has not the channels that the process's variance needs
  */
 export function distillationTerms(diffusion: GaussianDiffusion, { student, teacher, x0, x, t, noise }: DistillationInputs, { alpha = 0.9 }: DistillationOptions = {}): DistillationTerms {
+  for (const [of, output] of [['student', student], ['teacher', teacher]] as const) diffusion.checkOutput(output, x, of);
   return tf.tidy(() => {
     const truth = diffusion.lossTerms(student, x0, x, t, noise);
     const frozen = stopGradient(teacher);
@@ -78,8 +82,10 @@ export interface VelocityDistillationInputs {
 /**
  * Output distillation for a transport: the student's prediction follows the teacher's and the truth, whatever it is of.
  * The paper recovers SiT with it (table 2), and says no more of the loss than of DiT's.
+ * @throws ShapeError where an output is not shaped like the data
  */
 export function velocityDistillationTerms(transport: Transport, { student, teacher, data, t, noise }: VelocityDistillationInputs, { alpha = 0.9 }: DistillationOptions = {}): DistillationTerms {
+  for (const [of, output] of [['student', student], ['teacher', teacher]] as const) if (String(output.shape) !== String(data.shape)) throw new ShapeError(`the ${of}'s output`, output.shape, data.shape.join(', '));
   return tf.tidy(() => {
     const { loss: groundTruth } = transport.lossTerms(student, data, t, noise);
     const teacherMse = meanFlat(tf.square(tf.sub(student, stopGradient(teacher))));

@@ -63,6 +63,17 @@ describe('output distillation', () => {
     expect((await tf.sum(tf.abs(grads[0]!)).data())[0]).toBeGreaterThan(0);
   });
 
+  it('refuses outputs without the channels that the variance needs, whoever put them out', () => {
+    const diffusion = new GaussianDiffusion();
+    const [x0, whole] = [normal(1, [2, 2, 2, 2]), normal(2, [2, 2, 2, 4])];
+    const inputs = { student: whole, teacher: whole, x0, x: x0, t: [3, 4], noise: x0 };
+    expect(() => distillationTerms(diffusion, { ...inputs, student: x0 })).toThrow("the student's output (variance learned-range) has shape [2, 2, 2, 2], expected [2, 2, 2, 4]");
+    expect(() => distillationTerms(diffusion, { ...inputs, teacher: x0 })).toThrow("the teacher's output");
+    expect(() => distillationTerms(diffusion, { ...inputs, noise: whole })).toThrow('lossTerms: noise has shape [2, 2, 2, 4], expected [2, 2, 2, 2]');
+    expect(() => diffusion.lossTerms(x0, x0, x0, [3, 4], x0)).toThrow("the denoiser's output");
+    expect(() => velocityDistillationTerms(new Transport(), { student: x0, teacher: whole, data: x0, t: [0.2, 0.9], noise: x0 })).toThrow("the teacher's output has shape [2, 2, 2, 4], expected [2, 2, 2, 2]");
+  });
+
   it('of a student that is its teacher costs nothing beyond the truth', async () => {
     const transport = new Transport();
     const [data, noise, output] = [normal(4, [2, 2, 2, 3]), normal(5, [2, 2, 2, 3]), normal(6, [2, 2, 2, 3])];

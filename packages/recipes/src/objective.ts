@@ -1,9 +1,10 @@
 import { type Rng, partOfNormal } from '@tinyfusion/core';
-import { GaussianDiffusion, Transport } from '@tinyfusion/diffusion';
+import { type GaussianDiffusion, Transport } from '@tinyfusion/diffusion';
 import { distillationTerms, velocityDistillationTerms } from '@tinyfusion/distill';
 import { type DiT, MAR, type MARDraws, SiT, TokenMask, drawMAR, marDiffusion, marHeadInputs } from '@tinyfusion/models';
 import { type HookOptions, randomNormal } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
+import { diffusionOf } from './diffusion-of.js';
 import type { LatentBatch } from './latents.js';
 import { type BatchPart, rowsOf } from './loop.js';
 
@@ -29,10 +30,16 @@ export interface Objective<M> {
   draw(model: M, batch: LatentBatch, rng: Rng, part?: BatchPart): TrainingDraw<M>;
 }
 
-/** DiT's: noise, and the variance by the bound. */
-export function gaussianObjective(diffusion: GaussianDiffusion = new GaussianDiffusion()): Objective<DiT> {
+/**
+ * DiT's: noise, and the variance by the bound where it is learned.
+ * @param given the process. Default: the model's
+ */
+export function gaussianObjective(given?: GaussianDiffusion): Objective<DiT> {
+  let own: GaussianDiffusion | undefined;
   return {
     draw({ config }, batch, rng, part) {
+      if (own?.learnsVariance !== config.learnSigma) own = diffusionOf(config);
+      const diffusion = given ?? own;
       const { latents: x0, labels } = inPart(batch, part);
       const n = part?.of ?? labels.shape[0];
       const t = ofPart(rng.integers(0, diffusion.steps, n), part);

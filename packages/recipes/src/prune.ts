@@ -4,6 +4,7 @@ import { DiT, MAR, SiT } from '@tinyfusion/models';
 import { randomNormal } from '@tinyfusion/nn';
 import { BlockError, BlockInfluence, BlockSimilarity, chooseIntervals, leastRedundant, type FittedReplacement, type Interval, ReplacementFit, sensitivities, taylorImportance } from '@tinyfusion/pruning';
 import * as tf from '@tensorflow/tfjs-core';
+import { diffusionOf } from './diffusion-of.js';
 import type { LatentBatch, LatentDataset } from './latents.js';
 import { breathe } from './loop.js';
 import { type Prunable, type TrainingDraw, objectiveOf } from './objective.js';
@@ -12,14 +13,14 @@ import { blocksOf, depthOf, overAllStacks } from './stacks.js';
 export interface ShortGptOptions extends LongTaskOptions {
   /** Layers to keep. */
   count: number;
-  /** Images looked at. Default 128, as the reference. */
+  /** Images looked at; fewer where the data have fewer. Default 128, as the reference. */
   images?: number;
   seed: number;
 }
 
 /** ShortGPT's choice: keeps the blocks that change their input most, over latents at random timesteps. */
 export async function chooseByBlockInfluence(teacher: Prunable, data: LatentDataset, { count, images = 128, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; similarities: number[] }> {
-  const batch = Math.min(16, images);
+  const batch = Math.min(16, images, data.labels.length);
   const rng = createRng(seed);
   const diffusion = new GaussianDiffusion();
   const batches = data.batches(batch, rng.split('data'));
@@ -88,8 +89,9 @@ export async function chooseBySensitivity(teacher: Prunable, data: LatentDataset
 /** Diff-Pruning's criterion for blocks: keeps those whose weights matter most to the loss, to first order, over timesteps. */
 export async function chooseByTaylor(teacher: Prunable, data: LatentDataset, { count, images = 32, seed, signal, onProgress }: ShortGptOptions): Promise<{ kept: number[]; importance: number[] }> {
   const rng = createRng(seed);
-  const diffusion = new GaussianDiffusion();
-  const { latents, labels } = data.batches(images, rng.split('data')).next();
+  const batch = Math.min(images, data.labels.length);
+  const diffusion = diffusionOf(teacher instanceof DiT ? teacher.config : { learnSigma: true });
+  const { latents, labels } = data.batches(batch, rng.split('data')).next();
   const noise = randomNormal<tf.Rank.R4>(rng.split('noise'), latents.shape);
   const timesteps = 20; // evenly spread: every timestep of 1000 would tell little more
   try {
@@ -100,7 +102,7 @@ export async function chooseByTaylor(teacher: Prunable, data: LatentDataset, { c
           const draw = objectiveOf(teacher).draw(teacher, { latents, labels }, rng.split(`step ${step}`));
           return tf.mean(draw.terms(draw.forward(teacher)).loss) as tf.Scalar;
         }
-        const t = new Int32Array(images).fill(Math.round((step * (diffusion.steps - 1)) / (timesteps - 1)));
+        const t = new Int32Array(batch).fill(Math.round((step * (diffusion.steps - 1)) / (timesteps - 1)));
         return tf.mean(diffusion.trainingLosses((x, s) => teacher.forward(x as tf.Tensor4D, s, labels), latents, t, noise).loss) as tf.Scalar;
       },
       { steps: timesteps, signal, onProgress },
@@ -149,7 +151,7 @@ export async function fitReplacements(teacher: Prunable, data: LatentDataset, ru
 
 /** The same training draws for every run with the same seed, in batches of at most 16; `draw` is called once, in a tidy. */
 async function overBatches(model: Prunable, data: LatentDataset, { images, seed }: { images: number; seed: number }, each: (draw: () => TrainingDraw<Prunable>, seen: number) => void | Promise<void>): Promise<void> {
-  const size = Math.min(16, images);
+  const size = Math.min(16, images, data.labels.length);
   const rng = createRng(seed);
   const batches = data.batches(size, rng.split('data'));
   const draws = rng.split('noise');

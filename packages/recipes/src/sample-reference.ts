@@ -1,8 +1,9 @@
 import { ArgumentError, type LongTaskOptions, type Rng } from '@tinyfusion/core';
-import { type AsyncDenoiser, GaussianDiffusion, type NoiseSource, type SamplingStep, Transport, ddim, ddpm, dpmSolver, sampleOde, sampleSde, sampleToEnd } from '@tinyfusion/diffusion';
+import { type AsyncDenoiser, type NoiseSource, type SamplingStep, Transport, ddim, ddpm, dpmSolver, sampleOde, sampleSde, sampleToEnd } from '@tinyfusion/diffusion';
 import { type DiT, MAR, SiT, sampleMAR } from '@tinyfusion/models';
 import * as tf from '@tensorflow/tfjs-core';
 import { Denoisers } from './denoisers.js';
+import { diffusionOf } from './diffusion-of.js';
 import type { Prunable } from './objective.js';
 import { type StepCaching, refuseStepCache } from './step-caching.js';
 
@@ -65,7 +66,7 @@ function dit(denoisers: Denoisers, model: DiT, labels: readonly number[], option
   const { solver = 'ddpm', steps = solver === 'dpm' ? 20 : 250, onStep, signal } = options;
   if (solver !== 'ddpm' && solver !== 'ddim' && solver !== 'dpm') throw new ArgumentError('solver', solver, "'ddpm', 'ddim' or 'dpm' for a DiT");
   return inBatch(denoisers, model, labels, options, (denoiser, noise, noiseSource) => {
-    const diffusion = new GaussianDiffusion(solver === 'dpm' ? {} : { respacing: solver === 'ddim' ? `ddim${steps}` : String(steps) });
+    const diffusion = diffusionOf(model.config, solver === 'dpm' ? {} : { respacing: solver === 'ddim' ? `ddim${steps}` : String(steps) });
     const shared = { noise, noiseSource, signal };
     const run = solver === 'dpm' ? dpmSolver(diffusion, denoiser, { ...shared, steps }) : solver === 'ddim' ? ddim(diffusion, denoiser, shared) : ddpm(diffusion, denoiser, shared);
     return sampleToEnd(run, (step) => {

@@ -1,8 +1,9 @@
 import { ArgumentError, type LongTaskOptions, concatenate, createRng, throwIfCancelled } from '@tinyfusion/core';
-import { GaussianDiffusion, type SamplingStep, Transport, ddim, ddpm, dpmSolver, sampleOde, sampleToEnd } from '@tinyfusion/diffusion';
-import { type AutoencoderKL, DiT, type MAR, SiT, sampleMAR } from '@tinyfusion/models';
+import { type SamplingStep, Transport, ddim, ddpm, dpmSolver, sampleOde, sampleToEnd } from '@tinyfusion/diffusion';
+import { type AutoencoderKL, DiT, type DiTConfig, type MAR, SiT, sampleMAR } from '@tinyfusion/models';
 import * as tf from '@tensorflow/tfjs-core';
 import { Denoisers, type HeldDenoiser } from './denoisers.js';
+import { diffusionOf } from './diffusion-of.js';
 import type { Prunable } from './objective.js';
 import type { BatchShare } from './shared-batches.js';
 import type { StepCaching } from './step-caching.js';
@@ -43,7 +44,6 @@ export async function* sampleImages(model: Prunable, vae: AutoencoderKL, labels:
   if (wrong !== undefined) throw new ArgumentError('labels', wrong, `integers from 0 to ${numClasses - 1}`);
   if (!Number.isInteger(steps) || steps < 1 || steps > 1000) throw new ArgumentError('steps', steps, 'an integer from 1 to 1000');
   const rng = createRng(seed);
-  const diffusion = new GaussianDiffusion(solver === 'dpm' ? {} : { respacing: String(steps) });
   const denoisers = model instanceof DiT ? new Denoisers(model, { guidance, guidedChannels, compile, ...caching }) : undefined;
   try {
     for (let at = share.rank * batchSize; at < labels.length; at += share.size * batchSize) {
@@ -60,6 +60,7 @@ export async function* sampleImages(model: Prunable, vae: AutoencoderKL, labels:
         if (held === undefined) z = await sampleToEnd(sampleMAR(model as MAR, { labels: [...own], rng: shared.rng, iterations: Math.min(steps, (model as MAR).tokens), steps: '50', guidance, clipDenoised: LARGEST_LATENT, signal }));
         else if (model instanceof SiT) z = (await sampleToEnd(sampleOde(new Transport(), held.denoiser, { noise, method: 'heun2', steps: Math.max(1, Math.round(steps / 2)), signal }))) as tf.Tensor4D;
         else {
+          const diffusion = diffusionOf(model.config as DiTConfig, solver === 'dpm' ? {} : { respacing: String(steps) });
           const run = solver === 'dpm' ? dpmSolver(diffusion, held.denoiser, { ...shared, steps, spacing: 'time' }) : solver === 'ddim' ? ddim(diffusion, held.denoiser, shared) : ddpm(diffusion, held.denoiser, shared);
           z = (await sampleToEnd(run, report)) as tf.Tensor4D;
         }

@@ -122,7 +122,7 @@ async function* sampling(model: Exclude<Prunable, MAR>, denoise: AsyncDenoiser, 
     const method = solver === 'euler' ? 'euler' : 'heun2';
     for await (const { step, total, x } of sampleOde(new Transport(), denoise, { noise, method, steps: Math.max(1, method === 'euler' ? steps : Math.round(steps / 2)), signal })) yield { step, total, x, xStart: x };
   } else {
-    const diffusion = new GaussianDiffusion(solver === 'dpm' ? {} : { respacing: String(steps) });
+    const diffusion = new GaussianDiffusion({ ...(solver === 'dpm' ? {} : { respacing: String(steps) }), variance: model.config.learnSigma ? 'learned-range' : 'fixed-large' });
     yield* solver === 'dpm' ? dpmSolver(diffusion, denoise, { noise, steps, spacing: 'time', signal }) : solver === 'ddim' ? ddim(diffusion, denoise, { noise, signal }) : ddpm(diffusion, denoise, { noise, rng, signal });
   }
 }
