@@ -243,7 +243,7 @@ describe('weights of a reference', () => {
     const vae = new AutoencoderKL({ inChannels: 3, channels: 32, channelMultipliers: [1, 1], numResBlocks: 1, latentChannels: 4, groups: 32, scalingFactor: 0.18215 }, { init: createRng(2) });
     await writeFileAtomic(file('reference.pt'), await writeTorch(await tensorsOf(model)));
     await writeFileAtomic(file('vae.npz'), await writeNpz(await tensorsOf(vae)));
-    const draw = (out: string, ...args: string[]) => run('sample', '--model', name, '--ckpt', 'reference.pt', '--vae', 'vae.npz', '--classes', '0,3', '--solver', solver, '--steps', '3', '--rng', 'torch-cuda', '--out', out, ...args);
+    const draw = (out: string, ...args: string[]) => run('sample', '--model', name, '--ckpt', 'reference.pt', '--heads', '6', '--vae', 'vae.npz', '--classes', '0,3', '--solver', solver, '--steps', '3', '--rng', 'torch-cuda', '--out', out, ...args);
     const { code, stderr, stdout } = await draw('a.png');
     expect(stderr).toMatch(/sample: 3\/3 step/);
     expect([code, stdout.trim()]).toEqual([0, 'wrote a.png']);
@@ -284,7 +284,8 @@ it('turns names into diffusers’ and back, and models into ONNX', async () => {
   expect(code, stderr).toBe(0);
   expect(stdout).toContain('wrote teacher.onnx');
   expect(complaint(stderr), 'tfjs advises nothing').toEqual([]);
-  expect((await run('convert', 'reference.pt', 'reference.onnx', '--model', 'DiT-S/8')).code).toBe(0);
+  expect((await run('convert', 'reference.pt', 'reference.onnx', '--model', 'DiT-S/8', '--heads', '6')).code).toBe(0);
+  expect((await run('convert', 'reference.pt', 'x.onnx', '--model', 'DiT-S/8')).stderr).toMatch(/error: the checkpoint is 24 wide and DiT-S\/8 384: as no published DiT is; give its number of heads.*--heads/);
   expect((await run('convert', 'vae.npz', 'vae.onnx', '--part', 'encoder')).code).toBe(0);
   expect((await run('convert', 'reference.pt', 'x.onnx')).stderr).toMatch(/name it with --model/);
 }, 120_000);
@@ -364,7 +365,7 @@ describe('evaluation from files', () => {
     expect(Math.abs(numbers['sfid']!)).toBeLessThan(1e-5);
     expect(Object.keys(numbers)).not.toContain('precision');
     expect(numbers['command']).toContain('tinyfusion evaluate stats.npz real');
-    const drawn = await run('evaluate', 'real', ...network, '--ckpt', 'reference.pt', '--model', 'DiT-S/8', '--vae', 'vae.npz', '--samples', '5', '--batch', '2', '--steps', '2', '--metrics', 'fid,pr,kid');
+    const drawn = await run('evaluate', 'real', ...network, '--ckpt', 'reference.pt', '--model', 'DiT-S/8', '--heads', '6', '--vae', 'vae.npz', '--samples', '5', '--batch', '2', '--steps', '2', '--metrics', 'fid,pr,kid');
     expect(drawn.code, drawn.stderr).toBe(0);
     const found = JSON.parse(drawn.stdout) as Record<string, unknown>;
     expect(found).toMatchObject({ precision: 0, counts: { samples: 5, reference: 5 }, network: 'Inception of 2015-12-05' });

@@ -143,6 +143,7 @@ export function program(): Command {
   job(main, 'sample', 'draw images')
     .option('--model <file>', 'checkpoint of ours, or SiT or MAR for their embedded teachers (default: the embedded DiT); with --ckpt the name of its model, e.g. DiT-XL/2')
     .option('--ckpt <file>', 'weights of a published DiT, SiT or MAR: .pt, .safetensors, .npz; or their name, e.g. tinydit-d14')
+    .option('--heads <n>', 'with --ckpt: attention heads of a model that is as wide as no published one', count)
     .option('--weights <key>', 'which weights of a training checkpoint (default: ema, then model)')
     .option('--vae <file>', 'with --ckpt: weights of the autoencoder (default: what the model was trained with, fetched)')
     .option('--preview <file>', 'with --ckpt: weights of TAESD; what is being drawn is shown in <out>.preview.png')
@@ -170,6 +171,7 @@ export function program(): Command {
     .option('--skip-broken', 'leave out images that cannot be decoded, and count them')
     .option('--model <file>', 'checkpoint of ours, or SiT or MAR for their embedded teachers (default: the embedded DiT); with --ckpt the name of its model, e.g. DiT-XL/2')
     .option('--ckpt <file>', 'weights of a published model that draws the samples')
+    .option('--heads <n>', 'with --ckpt: attention heads of a model that is as wide as no published one', count)
     .option('--weights <key>', 'with --ckpt: which weights of a training checkpoint (default: ema, then model)')
     .option('--vae <file>', 'with --ckpt: weights of the autoencoder (default: what the model was trained with, fetched)')
     .addOption(new Option('--dtype <type>', 'with --ckpt: how weights are held on the device').choices(['F32', 'F16', 'I8', 'I4']))
@@ -214,6 +216,7 @@ export function program(): Command {
     .option('--weights <key>', 'which weights of a training checkpoint (default: ema, then model)')
     .option('--whole', 'all tensors of a training checkpoint, under their paths')
     .option('--model <name>', 'to .onnx: the model of a published checkpoint, e.g. DiT-D14/2')
+    .option('--heads <n>', 'to .onnx, with --model: attention heads of a model that is as wide as no published one', count)
     .addOption(new Option('--part <name>', 'to .onnx: which network of an autoencoder (default: decoder) or a MAR (default: transformer)').choices(['decoder', 'encoder', 'transformer', 'head']))
     .action((from: string, to: string, options) =>
       to.endsWith('.onnx')

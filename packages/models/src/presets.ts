@@ -107,7 +107,8 @@ export function createModel<Name extends string>(name: Name, { init, changes = {
   return unknown(name, presets);
 }
 
-function unknown(name: string, known: readonly string[]): never {
+/** Refuses a name that is not among those known, with the nearest one. */
+export function unknown(name: string, known: readonly string[]): never {
   const nearest = known.map((preset) => [editDistance(name.toLowerCase(), preset.toLowerCase()), preset] as const).toSorted(([a], [b]) => a - b)[0]![1];
   throw new ArgumentError('model name', name, `one of ${known.join(', ')}; the nearest is ${nearest}`);
 }

@@ -1,32 +1,55 @@
 import { CheckpointError } from '@tinyfusion/core';
+import { MODEL_KEY, storedConfig } from '@tinyfusion/nn';
 import type { StateDict, TensorRecord } from '@tinyfusion/weights';
 import { fromDiffusersNames, toDiffusersNames } from './diffusers.js';
 import { ditFromDiffusers, ditToDiffusers, isDiffusersDiT } from './diffusers-dit.js';
 import type { DiTConfig } from './dit.js';
 import { type LoadOptions, blank, filled } from './filled.js';
 import type { MARConfig } from './mar/mar.js';
-import { type ChangesOf, type ModelOf, createModel, ditConfig, marConfig, presets } from './presets.js';
+import { type ChangesOf, type ModelOf, createModel, ditConfig, marConfig, presets, unknown } from './presets.js';
 import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
 
 /**
  * A model of a reference's checkpoint: the preset of that name, with what the tensors' shapes say otherwise (classes,
  * image size, depth), so that fine-tuned and shallow ones load too.
  *
- * @param name one of `presets`; it decides the family, and the number of heads, which no shape tells
+ * @param name one of `presets`; it decides the family, and the number of heads, which no shape tells. In a checkpoint of
+ * ours that keeps its own configuration, that one counts
  * @param given as `weightsOf` gives it, in upstream's names or, for a DiT, diffusers'
- * @throws ArgumentError where the name is unknown; CheckpointError that lists what does not fit
+ * @throws ArgumentError where the name is unknown; CheckpointError that lists what does not fit, where the checkpoint is
+ * of another width than the preset and `changes` has no number of heads, or where it says itself that it is of another family
  */
 export async function loadReference<Name extends string>(name: Name, given: StateDict, { changes, dtype, ...task }: LoadReferenceOptions<Name> = {}): Promise<ModelOf<Name>> {
+  if (!presets.includes(name)) unknown(name, presets);
   const state = isDiffusersDiT(given) ? ditFromDiffusers(given, { inputSize: (changes as Partial<DiTConfig> | undefined)?.inputSize ?? 32 }) : given;
-  const isMar = /^(Tiny)?MAR-/.test(name);
-  const found = isMar ? marShape(name, state) : ditShape(state);
-  return filled(createModel(name, { init: blank(dtype), changes: { ...found, ...changes } as ChangesOf<Name> }), state, task);
+  const found = isMar(name) ? marShape(name, state) : ditShape(state);
+  const own = given.metadata.has(MODEL_KEY) ? storedConfig<object>(given, familyOf(name)) : undefined;
+  if (own === undefined) requireHeads(name, found, changes ?? {});
+  return filled(createModel(name, { init: blank(dtype), changes: { ...own, ...found, ...changes } as ChangesOf<Name> }), state, task);
 }
 
 /** Options of {@link loadReference}. */
 export interface LoadReferenceOptions<Name extends string> extends LoadOptions {
-  /** To the configuration, e.g. another number of heads. */
+  /** To the configuration, e.g. `{ numHeads: 4 }` of a model that is as wide as none of the published ones. */
   changes?: ChangesOf<Name> | undefined;
+}
+
+const isMar = (name: string): boolean => familyOf(name) === 'MAR';
+
+/** What a preset is a size of. */
+const familyOf = (name: string): string => /^(?:Tiny)?([^-]*)/.exec(name)![1]!;
+
+/** A width tells the number of heads where it is that of the preset: published models of one width have as many. */
+function requireHeads(name: string, found: Partial<DiTConfig & MARConfig>, changes: Partial<DiTConfig & MARConfig>): void {
+  const shapeOf = (preset: string): Partial<DiTConfig & MARConfig> => (isMar(preset) ? marConfig(preset) : ditConfig(preset));
+  const unlike = ([['hiddenSize', 'numHeads'], ['encoderWidth', 'encoderHeads'], ['decoderWidth', 'decoderHeads']] as const).find(([width, heads]) => found[width] !== undefined && found[width] !== shapeOf(name)[width] && changes[heads] === undefined);
+  if (unlike === undefined) return;
+  const [width, heads] = unlike;
+  const asWide = presets.filter((preset) => familyOf(preset) === familyOf(name) && !preset.startsWith('Tiny') && shapeOf(preset)[width] === found[width] && shapeOf(preset).patchSize === (found.patchSize ?? shapeOf(name).patchSize));
+  const asDeep = asWide.filter((preset) => shapeOf(preset).depth === found.depth && shapeOf(preset).encoderDepth === found.encoderDepth);
+  const fitting = asDeep.length > 0 ? asDeep : asWide;
+  const who = fitting.length > 0 ? `it fits ${fitting.join(', ')}; name it so, or give` : `as no published ${familyOf(name)} is; give`;
+  throw new CheckpointError(`the checkpoint is ${found[width]} wide and ${name} ${shapeOf(name)[width]}: ${who} its number of heads, which its tensors do not tell (changes: { ${heads} }; --heads of a command)`);
 }
 
 /** What a DiT's or SiT's tensors say of its configuration; nothing where they are not there. */

@@ -25,6 +25,8 @@ export interface EvaluateJob {
   /** A checkpoint of ours, or with `ckpt` the name of a published model. */
   model?: string;
   ckpt?: string;
+  /** With `ckpt`: attention heads of a model that is as wide as no published one. */
+  heads?: number;
   weights?: string;
   vae?: string;
   dtype?: 'F32' | 'F16' | 'I8' | 'I4';

@@ -6,6 +6,7 @@ import { writeOnnx } from '@tinyfusion/onnx/node';
 import { PRUNE_RECORD_KEY } from '@tinyfusion/pruning';
 import { type StateDict, weightsOf } from '@tinyfusion/weights';
 import type { JobContext } from './context.js';
+import { withHeads } from './reference-model.js';
 import { rebuilt } from './rebuilt.js';
 import { openWeights } from './weights-file.js';
 
@@ -13,25 +14,27 @@ import { openWeights } from './weights-file.js';
 export interface OnnxJob {
   /** Name of a published model, where the checkpoint is not ours. */
   model?: string;
+  /** Its attention heads, where it is as wide as no published one. */
+  heads?: number;
   part?: OnnxPart;
   dtype?: 'F32' | 'F16';
   weights?: string;
 }
 
 /** Writes a model as ONNX: a checkpoint of ours, a published DiT, SiT or MAR, or an autoencoder. */
-export async function onnxJob(from: string, to: string, { model: name, part, dtype, weights }: OnnxJob, context: JobContext): Promise<void> {
+export async function onnxJob(from: string, to: string, { model: name, heads, part, dtype, weights }: OnnxJob, context: JobContext): Promise<void> {
   await using checkpoint = await openWeights(from, context);
   const whole = rebuilt(checkpoint);
   const state = weightsOf(whole, weights);
-  const model = await modelOf(whole, state, name);
+  const model = await modelOf(whole, state, name, heads);
   const record = checkpoint.metadata.get(PRUNE_RECORD_KEY);
   const paths = await writeOnnx(to, model, { ...(part === undefined ? {} : { part }), ...(dtype === undefined ? {} : { dtype }), ...(record === undefined ? {} : { metadata: [[PRUNE_RECORD_KEY, record]] }) });
   model.dispose();
   console.log(`wrote ${paths.join(' and ')}`);
 }
 
-async function modelOf(checkpoint: StateDict, state: StateDict, name: string | undefined): Promise<ExportableModel> {
-  if (name !== undefined) return loadReference(name, state);
+async function modelOf(checkpoint: StateDict, state: StateDict, name: string | undefined, heads: number | undefined): Promise<ExportableModel> {
+  if (name !== undefined) return loadReference(name, state, withHeads(name, heads));
   if (checkpoint.metadata.has(MODEL_KEY)) return loadModel(checkpoint);
   if (state.tensors.has('encoder.conv_in.weight') || state.tensors.has('decoder.conv_in.weight')) return loadReferenceAutoencoder(state);
   if (state.tensors.has('decoder.layers.3.conv.0.weight')) return loadTinyAutoencoder(state);

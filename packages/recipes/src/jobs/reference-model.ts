@@ -1,5 +1,5 @@
 import { ArgumentError, type LongTaskOptions, createRng, throwIfCancelled, torchCpu, torchCuda } from '@tinyfusion/core';
-import { MAR, loadReference, loadReferenceAutoencoder, presets } from '@tinyfusion/models';
+import { type LoadReferenceOptions, MAR, loadReference, loadReferenceAutoencoder, presets } from '@tinyfusion/models';
 import { singleCollective } from '@tinyfusion/train';
 import { weightsOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
@@ -17,6 +17,8 @@ export interface ReferenceModelOptions {
   model?: string;
   /** A file, or a name of `knownCheckpoints`. */
   ckpt: string;
+  /** Its attention heads, where it is as wide as no published one. */
+  heads?: number;
   weights?: string;
   /** The autoencoder. Default: the one the model was trained with, `sd-vae-ft-ema` for DiT and SiT, `kl16` for MAR. */
   vae?: string;
@@ -53,14 +55,17 @@ export interface ReferenceModel {
   dispose(): void;
 }
 
+/** Changes to the configuration of a model that has so many heads. */
+export const withHeads = (name: string, heads: number | undefined): Pick<LoadReferenceOptions<string>, 'changes'> => (heads === undefined ? {} : { changes: name.includes('MAR-') ? { encoderHeads: heads, decoderHeads: heads } : { numHeads: heads } });
+
 const streams = { philox: createRng, 'torch-cuda': torchCuda, 'torch-cpu': torchCpu };
 
 /** Opens a model and its autoencoder from their files, fetching what is not here. @throws ArgumentError where one is not named, or they do not belong together */
-export async function openReferenceModel({ model: name, ckpt, weights, vae: vaeFile, dtype }: ReferenceModelOptions, context: LongTaskOptions = {}): Promise<ReferenceModel> {
+export async function openReferenceModel({ model: name, ckpt, heads, weights, vae: vaeFile, dtype }: ReferenceModelOptions, context: LongTaskOptions = {}): Promise<ReferenceModel> {
   if (name === undefined) throw new ArgumentError('--model', undefined, `the name of the checkpoint's model, one of ${presets.join(', ')}`);
   await using checkpoint = await openWeights(ckpt, context);
   const state = rebuilt({ ...weightsOf(checkpoint, weights), metadata: checkpoint.metadata });
-  const model = await loadReference(name, state, { dtype, ...context });
+  const model = await loadReference(name, state, { ...withHeads(name, heads), dtype, ...context });
   const file = vaeFile ?? (model instanceof MAR ? 'kl16' : 'sd-vae-ft-ema');
   await using autoencoder = await openWeights(file, context);
   const vae = await loadReferenceAutoencoder(weightsOf(autoencoder));

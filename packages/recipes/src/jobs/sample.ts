@@ -21,6 +21,8 @@ export interface SampleJob {
   /** A checkpoint of ours, or with `ckpt` the name of a published model. */
   model?: string;
   ckpt?: string;
+  /** With `ckpt`: attention heads of a model that is as wide as no published one. */
+  heads?: number;
   /** Which weights of a training checkpoint. */
   weights?: string;
   vae?: string;
