@@ -2,10 +2,10 @@ import { ArgumentError, type Rng } from '@tinyfusion/core';
 import { Linear, Module, replaceModule } from '@tinyfusion/nn';
 import { type StateDict, toFloat32 } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
-import { isChosen } from './layer-choice.js';
+import { checkChoice, isChosen } from './layer-choice.js';
 import { checkState } from './check-state.js';
 import { LoraLinear } from './lora-linear.js';
-import { type LoraOptions, type LoraSettings, settingsAt, settingsOf } from './lora-options.js';
+import { type LoraOptions, type LoraSettings, checkInit, isRng, settingsAt, settingsOf } from './lora-options.js';
 
 /** The adapters of one model, by name. They are freed with it. */
 export class LoraAdapters {
@@ -67,6 +67,9 @@ export class LoraAdapters {
     if (!/^\w[\w-]*$/.test(name) || name in Module.prototype) throw new ArgumentError('LoraAdapters.add: name', name, 'letters, digits, _ and -, and no method of a module');
     if (this.#settings.has(name)) throw new ArgumentError('LoraAdapters.add: name', name, `a new name beside ${this.names.join(', ')}`);
     const settings = settingsOf(options);
+    checkChoice('LoraOptions.targets', targets);
+    checkChoice('LoraOptions.exclude', exclude);
+    checkInit(init);
     const all = [...this.#root.namedModules()].filter((entry): entry is [string, Linear] => entry[1] instanceof Linear);
     const chosen = all.filter(([path, layer]) => isChosen(targets, path, layer) && !isChosen(exclude, path, layer)).map(([path, layer]) => [path, layer, settingsAt(settings, path)] as const);
     if (chosen.length === 0) throw new ArgumentError('LoraOptions.targets', String(targets), `a choice among the linear layers: ${all.slice(0, 8).map(([path]) => path).join(', ')} …`);
@@ -101,9 +104,10 @@ export class LoraAdapters {
    * @param weights one a name. Default: 1 each
    */
   setActive(names: readonly string[], weights: readonly number[] = names.map(() => 1)): void {
+    if (!Array.isArray(names)) throw new ArgumentError('LoraAdapters.setActive: names', names, `a list, such as [${this.names.map((name) => `'${name}'`).join(', ')}]`);
     for (const name of names) this.#nameOf('setActive', name);
     if (new Set(names).size !== names.length) throw new ArgumentError('LoraAdapters.setActive: names', names, 'each adapter once');
-    if (weights.length !== names.length || !weights.every(Number.isFinite)) throw new ArgumentError('LoraAdapters.setActive: weights', weights, `${names.length} finite numbers, one a name`);
+    if (!Array.isArray(weights) || weights.length !== names.length || !weights.every(Number.isFinite)) throw new ArgumentError('LoraAdapters.setActive: weights', weights, `${names.length} finite numbers, one a name`);
     this.#unmerged(() => {
       this.#active = new Map(names.map((name, i) => [name, weights[i]!]));
       this.#activate();
@@ -124,9 +128,10 @@ export class LoraAdapters {
   /**
    * From now on dropout is drawn from `rng`, in the order of forward passes: its state, saved, continues a run exactly.
    * Without dropout training needs no such call.
-   * @throws ArgumentError where the adapters are merged
+   * @throws ArgumentError where the adapters are merged, or there is no stream
    */
   train({ rng }: { rng: Rng }): void {
+    if (!isRng(rng)) throw new ArgumentError('LoraAdapters.train: rng', rng, 'an Rng, as in train({ rng: createRng(0) })');
     if (this.#merged) throw new ArgumentError('LoraAdapters.train: merged', true, 'adapters that are not merged; call unmerge() first');
     this.#setRng(rng);
   }

@@ -1,4 +1,4 @@
-import { ArgumentError } from '@tinyfusion/core';
+import { ArgumentError, type Rng } from '@tinyfusion/core';
 import type { Init } from '@tinyfusion/nn';
 import type { LayerChoice } from './layer-choice.js';
 import { type PathPatterns, endPattern, patternValue } from './patterns.js';
@@ -56,6 +56,16 @@ export function settingsAt({ rank, alpha, rankPattern, alphaPattern, rsLora, dor
   const ownRank = patternValue('LoraOptions.rankPattern', rankPattern, path, rank);
   const ownAlpha = patternValue('LoraOptions.alphaPattern', alphaPattern, path, alpha);
   return { rank: ownRank, alpha: ownAlpha, scale: ownAlpha / (rsLora ? Math.sqrt(ownRank) : ownRank), dora, dropout };
+}
+
+/** Whether a value is a random stream, which plain JavaScript may leave out. */
+export function isRng(value: unknown): value is Rng {
+  return typeof value === 'object' && value !== null && typeof (value as Partial<Rng>).uniform === 'function';
+}
+
+/** @throws ArgumentError where it is not said where an adapter's first values come from */
+export function checkInit(init: Init): void {
+  if (!isRng(init) && init !== 'zeros' && !(typeof init === 'object' && init !== null && 'packed' in init)) throw new ArgumentError('LoraOptions.init', init, "an Rng, e.g. createRng(0), or 'zeros' where a file follows");
 }
 
 function checkPatterns(option: string, patterns: PathPatterns, check: (option: string, value: number) => void): void {

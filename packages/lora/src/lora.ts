@@ -16,7 +16,7 @@ export interface InjectLoraOptions extends LoraOptions {
  * have their new numbers.
  * @throws ArgumentError where no layer is targeted, an option is out of range, or the model has adapters already
  */
-export function injectLora(root: Module, { name = 'default', ...options }: InjectLoraOptions): LoraAdapters {
+export function injectLora(root: Module, { name = 'default', ...options }: InjectLoraOptions = {} as InjectLoraOptions): LoraAdapters {
   for (const [path, module] of root.namedModules()) if (module instanceof LoraLinear) throw new ArgumentError('injectLora: root', path, 'a model without adapters; further ones are added with add() of the adapters it has');
   const adapters = new LoraAdapters(root);
   adapters.add(name, options);

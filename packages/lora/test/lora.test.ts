@@ -103,6 +103,29 @@ describe('options of LoRA', () => {
     expect(() => paths({ targets: ['proj'] })).toThrow(/a choice among the linear layers: blocks\.0\.attn\.qkv, /);
   });
 
+  it('name layers by a single name or PEFT’s word for all of them, too', () => {
+    const paths = (targets: 'all-linear' | 'qkv' | 'blocks.1.mlp.fc1') => injectLora(new Net(), { init: createRng(0), targets }).paths;
+    expect(paths('all-linear')).toEqual(injectLora(new Net(), { init: createRng(0) }).paths);
+    expect(paths('qkv')).toEqual(['blocks.0.attn.qkv', 'blocks.1.attn.qkv']);
+    expect(paths('blocks.1.mlp.fc1')).toEqual(['blocks.1.mlp.fc1']);
+  });
+
+  it('are refused in words where plain JavaScript leaves something out, and nothing is changed', () => {
+    const net = new Net();
+    const before = tf.memory().numTensors;
+    const inject = injectLora as unknown as (root: Net, options?: object) => ReturnType<typeof injectLora>;
+    expect(() => inject(net)).toThrow("LoraOptions.init is missing, expected an Rng, e.g. createRng(0), or 'zeros'");
+    expect(() => inject(net, { rank: 2 })).toThrow('LoraOptions.init is missing');
+    expect(() => inject(net, { init: createRng(0), targets: 3 })).toThrow("LoraOptions.targets is 3, expected a pattern, names such as 'qkv'");
+    expect(() => inject(net, { init: createRng(0), exclude: [/head/] })).toThrow('LoraOptions.exclude is [');
+    expect(tf.memory().numTensors).toBe(before);
+    expect(net.parameters()).toHaveLength(8);
+    const adapters = injectLora(net, { init: createRng(0), dropout: 0.5 });
+    expect(() => adapters.setActive('default' as never)).toThrow("LoraAdapters.setActive: names is \"default\", expected a list, such as ['default']");
+    expect(() => adapters.setActive(['default'], 0.5 as never)).toThrow('LoraAdapters.setActive: weights is 0.5, expected 1 finite numbers');
+    expect(() => adapters.train(createRng(0) as never)).toThrow('LoraAdapters.train: rng is missing, expected an Rng, as in train({ rng: createRng(0) })');
+  });
+
   it('give ranks and alphas by the first pattern that fits the end of the path, as PEFT does', () => {
     const net = new Net(12);
     const adapters = injectLora(net, { init: 'zeros', rank: 4, alpha: 6, targets: [...['0', '1', '11'].map((i) => `blocks.${i}.attn.qkv`), 'head'], rankPattern: { '^blocks.1.attn.qkv': 2, 'kv': 9, '1.attn.*': 3, 'attn.qkv': 5 }, alphaPattern: { head: 12 } });

@@ -70,6 +70,16 @@ describe('adapters on pruned models', () => {
     expect(names.filter((name) => name.includes('lora_B'))).toEqual(['base_model.model.blocks.0.attn.qkv.lora_B.weight', 'base_model.model.blocks.0.mlp.fc1.lora_B.weight', 'base_model.model.head.lora_B.weight']);
   });
 
+  it('refuses a stack that the adapter does not know, which would leave every block its number; without blocks it stays as it is', async () => {
+    const { config, weights } = await toPeft(await teachers(3, options));
+    const state = await parseSafetensors(weights);
+    const message = 'remapAdapter: stack is "block", expected a stack that the adapter has layers in: blocks; ';
+    expect(() => remapPeft(config, state, [0, 2], 'block')).toThrow(message);
+    expect(() => remapAdapter(state, [0, 2], 'block')).toThrow(message);
+    const head = await saved((await teachers(3, { ...options, targets: 'head' })).state());
+    expect([...remapAdapter(head, [0, 2], 'block').tensors.keys()]).toEqual([...head.tensors.keys()]);
+  });
+
   it('refuses indices out of order, several stacks at once, and an adapter of which nothing is left', async () => {
     const state = await saved((await teachers(3, { ...options, targets: /blocks\.0/ })).state());
     expect(() => remapAdapter(state, [2, 1], 'blocks')).toThrow(/kept is \[2, 1\], expected ascending block indices/);
