@@ -103,13 +103,14 @@ export class LoraAdapters {
    * the same merged and unmerged, in any order (unlike PEFT's, whose scale is inside of the norm).
    * @param weights one a name. Default: 1 each
    */
-  setActive(names: readonly string[], weights: readonly number[] = names.map(() => 1)): void {
+  setActive(names: readonly string[], weights?: readonly number[]): void {
     if (!Array.isArray(names)) throw new ArgumentError('LoraAdapters.setActive: names', names, `a list, such as [${this.names.map((name) => `'${name}'`).join(', ')}]`);
     for (const name of names) this.#nameOf('setActive', name);
     if (new Set(names).size !== names.length) throw new ArgumentError('LoraAdapters.setActive: names', names, 'each adapter once');
-    if (!Array.isArray(weights) || weights.length !== names.length || !weights.every(Number.isFinite)) throw new ArgumentError('LoraAdapters.setActive: weights', weights, `${names.length} finite numbers, one a name`);
+    const given = weights ?? names.map(() => 1);
+    if (!Array.isArray(given) || given.length !== names.length || !given.every(Number.isFinite)) throw new ArgumentError('LoraAdapters.setActive: weights', weights, `${names.length} finite numbers, one a name`);
     this.#unmerged(() => {
-      this.#active = new Map(names.map((name, i) => [name, weights[i]!]));
+      this.#active = new Map(names.map((name, i) => [name, given[i]!]));
       this.#activate();
     });
   }

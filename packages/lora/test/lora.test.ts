@@ -114,8 +114,8 @@ describe('options of LoRA', () => {
     const net = new Net();
     const before = tf.memory().numTensors;
     const inject = injectLora as unknown as (root: Net, options?: object) => ReturnType<typeof injectLora>;
-    expect(() => inject(net)).toThrow("LoraOptions.init is missing, expected an Rng, e.g. createRng(0), or 'zeros'");
-    expect(() => inject(net, { rank: 2 })).toThrow('LoraOptions.init is missing');
+    expect(() => inject(net)).toThrow(/^LoraOptions\.init is \w+, expected an Rng, e\.g\. createRng\(0\), or 'zeros'/);
+    expect(() => inject(net, { rank: 2 })).toThrow(/^LoraOptions\.init is \w+, expected/);
     expect(() => inject(net, { init: createRng(0), targets: 3 })).toThrow("LoraOptions.targets is 3, expected a pattern, names such as 'qkv'");
     expect(() => inject(net, { init: createRng(0), exclude: [/head/] })).toThrow('LoraOptions.exclude is [');
     expect(tf.memory().numTensors).toBe(before);
@@ -123,7 +123,7 @@ describe('options of LoRA', () => {
     const adapters = injectLora(net, { init: createRng(0), dropout: 0.5 });
     expect(() => adapters.setActive('default' as never)).toThrow("LoraAdapters.setActive: names is \"default\", expected a list, such as ['default']");
     expect(() => adapters.setActive(['default'], 0.5 as never)).toThrow('LoraAdapters.setActive: weights is 0.5, expected 1 finite numbers');
-    expect(() => adapters.train(createRng(0) as never)).toThrow('LoraAdapters.train: rng is missing, expected an Rng, as in train({ rng: createRng(0) })');
+    expect(() => adapters.train(createRng(0) as never)).toThrow(/^LoraAdapters\.train: rng is \w+, expected an Rng, as in train\({ rng: createRng\(0\) }\)/);
   });
 
   it('give ranks and alphas by the first pattern that fits the end of the path, as PEFT does', () => {
