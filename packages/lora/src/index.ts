@@ -5,6 +5,7 @@ export { LoraAdapter } from './lora-adapter.js';
 export { LoraAdapters } from './lora-adapters.js';
 export { LoraLinear } from './lora-linear.js';
 export type { LayerSettings, LoraOptions, LoraSettings } from './lora-options.js';
+export { mergeIntoState, type SavedAdapter } from './merge-into-state.js';
 export type { PathPatterns } from './patterns.js';
 export { readPeftConfig, type PeftConfig } from './peft-config.js';
 export { remapAdapter, remapPeft } from './remap-adapter.js';

@@ -148,8 +148,7 @@ export class LoraAdapters {
    * @throws ArgumentError where a weight is packed, or dropout is on; nothing is changed then
    */
   merge(): void {
-    if (this.#rng !== undefined) throw new ArgumentError('LoraAdapters.merge: train', true, 'a model that is not in training; call eval() first');
-    for (const [path, { packing }] of this.#layers) if (packing !== undefined) throw new ArgumentError(`merge: ${path}.weight`, packing, 'float32: packed weights would round the correction away; load the model with dtype F32');
+    this.#checkMergeable();
     for (const layer of this.#layers.values()) layer.merge();
     this.#merged = true;
   }
@@ -193,8 +192,13 @@ export class LoraAdapters {
    */
   remove({ merged = false }: { merged?: boolean } = {}): void {
     if (merged) {
-      this.merge();
-      for (const { weight, base } of this.#layers.values()) if (weight !== base.weight) base.weight.assign(weight);
+      this.#checkMergeable();
+      // one after the other: no more than one layer takes its space twice
+      for (const layer of this.#layers.values()) {
+        layer.merge();
+        if (layer.weight !== layer.base.weight) layer.base.weight.assign(layer.weight);
+        layer.unmerge();
+      }
     }
     this.unmerge();
     for (const [path, layer] of this.#layers) {
@@ -237,6 +241,11 @@ export class LoraAdapters {
   #restore(path: string, layer: LoraLinear): void {
     replaceModule(this.#root, path, layer.base);
     this.#layers.delete(path);
+  }
+
+  #checkMergeable(): void {
+    if (this.#rng !== undefined) throw new ArgumentError('LoraAdapters.merge: train', true, 'a model that is not in training; call eval() first');
+    for (const [path, { packing }] of this.#layers) if (packing !== undefined) throw new ArgumentError(`merge: ${path}.weight`, packing, 'float32: packed weights would round the correction away; load the model with dtype F32');
   }
 
   #activate(): void {

@@ -4,7 +4,7 @@ import { Linear, Module, loadState, moduleAt, readState } from '@tinyfusion/nn';
 import { type StateDict, type TensorRecord, parseSafetensors, stateDictOf, toFloat32 } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
-import { type PeftConfig, fromPeft, injectLora, readPeftConfig, toPeft } from '../src/index.js';
+import { type PeftConfig, fromPeft, injectLora, mergeIntoState, readPeftConfig, toPeft } from '../src/index.js';
 import { Net, apart, onBackends, output, randomise, values } from './net.js';
 
 /** What plain PyTorch gave; made by fixtures/peft_tiny.py. */
@@ -55,6 +55,31 @@ async function draws(name: string): Promise<Rng | undefined> {
 
 onBackends('adapters in PEFT files', () => {
   // float32 sums in another order, through four layers
+  it.each(cases)('%s: a checkpoint without a model gets the same merged weights, alone and with a share of another', async (name) => {
+    const base = under('base.');
+    const saved = { config: configOf(name), state: under(`${name}.adapter.`) };
+    const other = { config: configOf('lora'), state: under('lora.adapter.') };
+    const net = await chain();
+    const adapters = await fromPeft(net, saved.config, saved.state, { name: 'own' });
+    const compare = async (adapted: StateDict): Promise<void> => {
+      adapters.merge();
+      for (const [key, { values: own }] of await readState(net)) expect(apart(await toFloat32(adapted.tensors.get(key)!), own), key).toBeLessThan(1e-6);
+      adapters.unmerge();
+    };
+    await compare(mergeIntoState(base, [saved]));
+    await fromPeft(adapters, other.config, other.state, { name: 'other' });
+    adapters.setActive(['own', 'other'], [0.5, -0.25]);
+    await compare(mergeIntoState(base, [{ ...saved, weight: 0.5 }, { ...other, weight: -0.25 }]));
+  });
+
+  it('are not put into a checkpoint that they do not fit', async () => {
+    const saved = { config: configOf('lora'), state: under('lora.adapter.') };
+    const without = (name: string): StateDict => ({ ...under('base.'), tensors: new Map([...under('base.').tensors].filter(([key]) => key !== name)) });
+    expect(() => mergeIntoState(without('blocks.0.attn.qkv.weight'), [saved])).toThrow('the checkpoint has no weights of blocks.0.attn.qkv, which the adapter is on');
+    expect(() => mergeIntoState(under('base.'), [{ ...saved, config: { ...saved.config, r: saved.config.r + 1, rank_pattern: {} } }])).toThrow(/the adapter has \[.*\] for blocks\.0\.attn\.qkv\.lora_A\.weight, expected/);
+    expect(() => mergeIntoState(under('base.'), [{ ...saved, weight: NaN }])).toThrow('mergeIntoState: weight is NaN, expected a finite number');
+  });
+
   it('are not written as float16 where a value would become infinite', async () => {
     const adapters = injectLora(new Net(), { init: createRng(0), rank: 2 });
     const [a] = adapters.parameters();
