@@ -2,7 +2,7 @@
 import { createRng } from '@tinyfusion/core';
 import { useBackend } from '@tinyfusion/kernels';
 import { DiT, type DiTConfig } from '@tinyfusion/models';
-import { type DistillOptions, distill, latentDataset } from '@tinyfusion/recipes';
+import { type DistillOptions, type TrainOptions, distill, latentDataset, train } from '@tinyfusion/recipes';
 import { lossAndGradients } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -117,6 +117,19 @@ describe('recovery', () => {
       }
     }
   });
+});
+
+it.each([
+  [{ steps: 0 }, /steps is 0/],
+  [{ lr: -1 }, /lr is -1, expected a finite number above 0/],
+  [{ lr: Number.NaN }, /lr is NaN/],
+  [{ emaDecay: 1 }, /emaDecay is 1/],
+  [{ family: 'UNet' as 'DiT' }, /family is "UNet", expected one of 'DiT', 'SiT', 'MAR'/],
+  [{ batchSize: 1000 }, /batchSize is 1000, expected an integer from 1 to the 64 items/],
+])('training refuses %j, and leaves nothing', async (options, message) => {
+  const before = tf.memory().numTensors;
+  await expect(train(data, { config, steps: 2, batchSize: 4, seed: 1, ...(options as Partial<TrainOptions>) })).rejects.toMatchObject({ code: 'ARGUMENT', message: expect.stringMatching(message) as string });
+  expect(tf.memory().numTensors).toBe(before);
 });
 
 it('gradients of a loss that throws leave nothing, also inside of others', () => {

@@ -5,6 +5,7 @@ import { AutoencoderKL, type AutoencoderConfig, posteriorKL, samplePosterior } f
 import { randomNormal } from '@tinyfusion/nn';
 import { AdamW, cosine, withWarmUp } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkPositive } from './check-options.js';
 import { imageTensor } from './images.js';
 import { optimise } from './loop.js';
 
@@ -34,26 +35,33 @@ export interface TrainAutoencoderOptions extends LongTaskOptions {
 /** Returns the autoencoder with `scalingFactor` set so that latents have unit variance on the training images. */
 export async function trainAutoencoder(data: ImageDataset, options: TrainAutoencoderOptions): Promise<AutoencoderKL> {
   const { config = fashionAutoencoder, steps = 1000, batchSize = 32, lr = 2e-3, klWeight = 1e-3, seed, signal, onProgress } = options;
+  checkPositive('lr', lr);
   const rng = createRng(seed);
-  const vae = new AutoencoderKL(config, { init: rng.split('weights') });
   const noise = rng.split('posterior');
   const batches = shuffledBatches(data.labels.length, batchSize, rng.split('data'));
+  const vae = new AutoencoderKL(config, { init: rng.split('weights') });
   const parameters = vae.parameters();
   const optimizer = new AdamW(parameters);
-  await optimise(
-    (_, report) => {
-      const x = imageTensor(data, batches.next());
-      const { mean, logVariance } = vae.encode(x);
-      const z = samplePosterior(mean, logVariance, randomNormal<tf.Rank.R4>(noise, mean.shape));
-      const error = tf.mean(tf.abs(tf.sub(vae.decode(z), x))) as tf.Scalar;
-      const kl = tf.div(tf.mean(posteriorKL(mean, logVariance)), mean.size / mean.shape[0]) as tf.Scalar;
-      report('error', error);
-      report('kl', kl);
-      return tf.add(error, tf.mul(kl, klWeight));
-    },
-    { task: 'train autoencoder', steps, groups: [{ parameters, optimizer, lr: withWarmUp(cosine({ from: lr, to: lr / 20, steps }), 50) }], signal, onProgress },
-  );
-  optimizer.dispose();
+  try {
+    await optimise(
+      (_, report) => {
+        const x = imageTensor(data, batches.next());
+        const { mean, logVariance } = vae.encode(x);
+        const z = samplePosterior(mean, logVariance, randomNormal<tf.Rank.R4>(noise, mean.shape));
+        const error = tf.mean(tf.abs(tf.sub(vae.decode(z), x))) as tf.Scalar;
+        const kl = tf.div(tf.mean(posteriorKL(mean, logVariance)), mean.size / mean.shape[0]) as tf.Scalar;
+        report('error', error);
+        report('kl', kl);
+        return tf.add(error, tf.mul(kl, klWeight));
+      },
+      { task: 'train autoencoder', steps, groups: [{ parameters, optimizer, lr: withWarmUp(cosine({ from: lr, to: lr / 20, steps }), 50) }], signal, onProgress },
+    );
+  } catch (error) {
+    vae.dispose();
+    throw error;
+  } finally {
+    optimizer.dispose();
+  }
   return withUnitVariance(vae, data);
 }
 
@@ -76,22 +84,26 @@ export interface RefineDecoderOptions extends LongTaskOptions {
  */
 export async function refineDecoder(vae: AutoencoderKL, data: ImageDataset, options: RefineDecoderOptions): Promise<void> {
   const { steps = 1500, batchSize = 32, lr = 1e-3, noise: deviation = 0.05, seed, signal, onProgress } = options;
+  checkPositive('lr', lr);
   const rng = createRng(seed);
   const noise = rng.split('noise');
   const batches = shuffledBatches(data.labels.length, batchSize, rng.split('data'));
   const parameters = [...vae.decoder.parameters(), ...vae.post_quant_conv.parameters()];
   const optimizer = new AdamW(parameters);
   const { scalingFactor } = vae.config;
-  await optimise(
-    () => {
-      const x = imageTensor(data, batches.next());
-      const z = stopGradient(vae.toLatents(x));
-      const noisy = tf.add(z, tf.mul(randomNormal<tf.Rank.R4>(noise, z.shape), deviation));
-      return tf.mean(tf.abs(tf.sub(vae.decode(tf.div(noisy, scalingFactor)), x))) as tf.Scalar;
-    },
-    { task: 'refine decoder', steps, groups: [{ parameters, optimizer, lr: withWarmUp(cosine({ from: lr, to: lr / 100, steps }), 50) }], signal, onProgress },
-  );
-  optimizer.dispose();
+  try {
+    await optimise(
+      () => {
+        const x = imageTensor(data, batches.next());
+        const z = stopGradient(vae.toLatents(x));
+        const noisy = tf.add(z, tf.mul(randomNormal<tf.Rank.R4>(noise, z.shape), deviation));
+        return tf.mean(tf.abs(tf.sub(vae.decode(tf.div(noisy, scalingFactor)), x))) as tf.Scalar;
+      },
+      { task: 'refine decoder', steps, groups: [{ parameters, optimizer, lr: withWarmUp(cosine({ from: lr, to: lr / 100, steps }), 50) }], signal, onProgress },
+    );
+  } finally {
+    optimizer.dispose();
+  }
 }
 
 /** The same weights with the scaling factor 1/σ, σ over the latents of the first 1,000 images. */

@@ -3,6 +3,7 @@ import { type ImageDataset, shuffledBatches } from '@tinyfusion/data';
 import { ConvClassifier, type ConvClassifierConfig } from '@tinyfusion/eval';
 import { AdamW, cosine, withWarmUp } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkPositive } from './check-options.js';
 import { imageTensor } from './images.js';
 import { breathe, optimise } from './loop.js';
 
@@ -32,28 +33,35 @@ export interface TrainClassifierOptions extends LongTaskOptions {
 /** Cross entropy on images that are mirrored half the time. */
 export async function trainClassifier(data: ImageDataset, options: TrainClassifierOptions): Promise<ConvClassifier> {
   const { config = fashionClassifier, steps = 2500, batchSize = 128, lr = 3e-3, labelSmoothing = 0.05, seed, signal, onProgress } = options;
+  checkPositive('lr', lr);
   const rng = createRng(seed);
-  const classifier = new ConvClassifier(config, { init: rng.split('weights') });
   const batches = shuffledBatches(data.labels.length, batchSize, rng.split('data'));
+  const classifier = new ConvClassifier(config, { init: rng.split('weights') });
   const flips = rng.split('flips');
   const parameters = classifier.parameters();
   const optimizer = new AdamW(parameters, { weightDecay: 0.01 });
-  await optimise(
-    (_, report) => {
-      const indices = batches.next();
-      const plain = imageTensor(data, indices, config.inputSize);
-      const images = flips.uniform(1)[0]! < 0.5 ? tf.reverse(plain, 2) : plain;
-      const labels = tf.tensor1d(Int32Array.from(indices, (i) => data.labels[i]!), 'int32');
-      const oneHot = tf.cast(tf.oneHot(labels, config.numClasses), 'float32');
-      const targets = tf.add(tf.mul(oneHot, 1 - labelSmoothing), labelSmoothing / config.numClasses);
-      const { logits } = classifier.forward(images);
-      const logProbabilities = tf.sub(logits, tf.logSumExp(logits, 1, true));
-      report('accuracy', tf.mean(tf.sum(tf.mul(oneHot, tf.cast(tf.equal(logits, tf.max(logits, 1, true)), 'float32')), 1)) as tf.Scalar);
-      return tf.neg(tf.mean(tf.sum(tf.mul(targets, logProbabilities), 1))) as tf.Scalar;
-    },
-    { task: 'train classifier', steps, maxNorm: 5, groups: [{ parameters, optimizer, lr: withWarmUp(cosine({ from: lr, to: lr / 100, steps }), 100) }], signal, onProgress },
-  );
-  optimizer.dispose();
+  try {
+    await optimise(
+      (_, report) => {
+        const indices = batches.next();
+        const plain = imageTensor(data, indices, config.inputSize);
+        const images = flips.uniform(1)[0]! < 0.5 ? tf.reverse(plain, 2) : plain;
+        const labels = tf.tensor1d(Int32Array.from(indices, (i) => data.labels[i]!), 'int32');
+        const oneHot = tf.cast(tf.oneHot(labels, config.numClasses), 'float32');
+        const targets = tf.add(tf.mul(oneHot, 1 - labelSmoothing), labelSmoothing / config.numClasses);
+        const { logits } = classifier.forward(images);
+        const logProbabilities = tf.sub(logits, tf.logSumExp(logits, 1, true));
+        report('accuracy', tf.mean(tf.sum(tf.mul(oneHot, tf.cast(tf.equal(logits, tf.max(logits, 1, true)), 'float32')), 1)) as tf.Scalar);
+        return tf.neg(tf.mean(tf.sum(tf.mul(targets, logProbabilities), 1))) as tf.Scalar;
+      },
+      { task: 'train classifier', steps, maxNorm: 5, groups: [{ parameters, optimizer, lr: withWarmUp(cosine({ from: lr, to: lr / 100, steps }), 100) }], signal, onProgress },
+    );
+  } catch (error) {
+    classifier.dispose();
+    throw error;
+  } finally {
+    optimizer.dispose();
+  }
   return classifier;
 }
 

@@ -4,6 +4,7 @@ import { DiT, type DiTConfig, MAR, type MARConfig, SiT } from '@tinyfusion/model
 import { recomputing } from '@tinyfusion/nn';
 import { AdamW, Ema, cosine, singleCollective, withWarmUp } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkCount, checkDecay, checkOneOf, checkPositive } from './check-options.js';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
 import { type Shared, optimise, rowsOfRank } from './loop.js';
@@ -49,18 +50,23 @@ export interface TrainOptions<F extends keyof Families = 'DiT'> extends LongTask
   seed: number;
 }
 
-/** Returns the model with its averaged weights. */
+/** Returns the model with its averaged weights. @throws ArgumentError where an option is out of its range; TinyFusionError `DIVERGED` where losses are not finite */
 export async function train<F extends keyof Families = 'DiT'>(data: LatentDataset, options: TrainOptions<F>): Promise<Families[F]> {
   const { family = 'DiT', config, steps = 20_000, batchSize = 64, parts, recompute = false, lr = 1e-3, emaDecay = 0.9995, seed, signal, onProgress, collective, ...checkpointing } = options;
+  checkCount('TrainOptions.steps', steps);
+  checkCount('TrainOptions.batchSize', batchSize);
+  checkPositive('TrainOptions.lr', lr);
+  checkDecay('TrainOptions.emaDecay', emaDecay);
+  checkOneOf('TrainOptions.family', family, ['DiT', 'SiT', 'MAR']);
   const rng = createRng(seed);
   const rows = rowsOfRank(collective ?? singleCollective(), batchSize);
+  let batches = data.batches(batchSize, rng.split('data'), rows);
   const init = rng.split('weights');
   const model: Prunable = family === 'MAR' ? new MAR((config as MARConfig | undefined) ?? fashionMar, { init }) : new (family === 'SiT' ? SiT : DiT)((config as DiTConfig | undefined) ?? fashionTeacher, { init });
   const objective = objectiveOf(model);
   const parameters = model.parameters();
   const optimizer = new AdamW(parameters);
   const ema = new Ema(parameters, { decay: emaDecay, warmUp: true });
-  let batches = data.batches(batchSize, rng.split('data'), rows);
   let draws = rng.split('noise');
   try {
     await optimise(

@@ -1,4 +1,4 @@
-import { CheckpointError, createRng } from '@tinyfusion/core';
+import { ArgumentError, CheckpointError, ShapeError, createRng } from '@tinyfusion/core';
 import { Linear, Module } from '@tinyfusion/nn';
 import { parseSafetensors } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
@@ -15,6 +15,14 @@ describe('schedules', () => {
     expect([s(0), s(5), s(10), s(99)]).toEqual([2, expect.closeTo(1.5, 12), 1, 1]);
     expect([0, 1, 3, 9].map(withWarmUp(constant(4), 4))).toEqual([1, 2, 4, 4]);
     expect(() => cosine({ from: 1, to: 0, steps: 0 })).toThrow(/steps is 0/);
+  });
+
+  it('refuse rates that would climb a loss, or are none', () => {
+    for (const rate of [-1, Number.NaN, Infinity]) {
+      expect(() => constant(rate)).toThrow(`constant: value is ${rate}, expected a finite number from 0`);
+      expect(() => cosine({ from: rate, to: 0, steps: 5 })).toThrow(`from is ${rate}`);
+      expect(() => cosine({ from: 1, to: rate, steps: 5 })).toThrow(`to is ${rate}`);
+    }
   });
 });
 
@@ -71,5 +79,43 @@ describe('a saved run', () => {
   it('counts gradients', () => {
     const net = new Net();
     expect(() => new AdamW(net.parameters()).step([], { lr: 1 })).toThrow(/2 gradients/);
+  });
+});
+
+describe('a step that cannot be made', () => {
+  const [ones, more] = [tf.ones([2, 3]), tf.ones([3, 2])];
+  const setUp = () => {
+    const parameter = tf.variable(tf.fill([2, 3], 5));
+    return { parameter, optimizer: new AdamW([parameter]), ema: new Ema([parameter], { decay: 0.9 }) };
+  };
+
+  it.each([
+    ['a gradient of another shape', [more], { lr: 0.1 }, ShapeError, /AdamW\.step: gradient 0 has shape \[3, 2\], expected \[2, 3\]/],
+    ['no learning rate', [ones], {}, ArgumentError, /AdamW\.step: lr is undefined, expected a finite number from 0/],
+    ['a learning rate of NaN', [ones], { lr: Number.NaN }, ArgumentError, /lr is NaN/],
+    ['one that climbs', [ones], { lr: -0.1 }, ArgumentError, /lr is -0\.1/],
+    ['a factor of NaN', [ones], { lr: 0.1, gradientScale: Number.NaN }, ArgumentError, /gradientScale is NaN, expected a finite number from 0; a step whose gradients are not finite/],
+    ['a factor without end', [ones], { lr: 0.1, gradientScale: Infinity }, ArgumentError, /gradientScale is Infinity/],
+  ] as const)('%s is refused, and changes nothing', async (_, gradients, options, error, message) => {
+    const { parameter, optimizer } = setUp();
+    const step = () => optimizer.step(gradients, options as { lr: number });
+    expect(step).toThrow(error);
+    expect(step).toThrow(message);
+    expect([optimizer.steps, ...(await parameter.data())]).toEqual([0, 5, 5, 5, 5, 5, 5]);
+  });
+
+  it('has a norm that is not finite', () => {
+    for (const norm of [Number.NaN, Infinity]) expect(() => clipFactor(norm, 1)).toThrow(`clipFactor: norm is ${norm}, expected a finite number from 0; a step whose gradients are not finite`);
+    expect(() => clipFactor(1, Number.NaN)).toThrow(/most is NaN/);
+  });
+
+  it('is not brought about by what is restored', async () => {
+    const { optimizer, ema } = setUp();
+    expect(() => optimizer.restore({ step: 1, m: [more], v: [ones] })).toThrow(/AdamW\.restore: first moment 0 has shape \[3, 2\], expected \[2, 3\]/);
+    expect(() => optimizer.restore({ step: 1, m: [ones], v: [more] })).toThrow(/second moment 0/);
+    expect(() => optimizer.restore({ step: Number.NaN, m: [ones], v: [ones] })).toThrow(/step is NaN, expected an integer from 0/);
+    expect(() => ema.restore([more], 1)).toThrow(/Ema\.restore: average 0 has shape \[3, 2\], expected \[2, 3\]/);
+    expect(() => ema.restore([ones], -1)).toThrow(/updates is -1/);
+    expect([optimizer.steps, ema.updates, ...(await ema.averages()[0]!.data())]).toEqual([0, 0, 5, 5, 5, 5, 5, 5]);
   });
 });

@@ -56,6 +56,7 @@ export async function distillJob(job: DistillJob, context: JobContext): Promise<
   if (!(alpha >= 0 && alpha <= 1)) throw new ArgumentError('--alpha', alpha, 'a share from 0, the truth alone, to 1, the teacher alone');
   if (!(beta >= 0)) throw new ArgumentError('--beta', beta, '0 or more');
   if (job.run === undefined && job.sampleEvery !== undefined) throw new ArgumentError('--sample-every', job.sampleEvery, 'to be given with --run, where the pictures go');
+  if (job.sigmas !== 'auto' && !(job.sigmas >= 0)) throw new ArgumentError('--sigmas', job.sigmas, 'standard deviations above 0, 0 for no mask, or auto');
   if (!(guard === 0 || guard > 1)) throw new ArgumentError('--guard', guard, 'more than 1, or 0 for no guard');
   const [student, teacher] = [await loadModel(job.student), await loadModel(job.teacher)];
   const hash = await stateDictHash(teacher.state);
