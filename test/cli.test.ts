@@ -167,7 +167,7 @@ describe('jobs', () => {
     expect((await run('sample', '--model', 'quarter.pt', '--classes', '1', '--steps', '1', '--out', 'quarter.png')).code).toBe(0);
     const grandparent = await run('distill', '--student', 'quarter.npz', ...small);
     expect(complaint(grandparent.stderr)).toEqual([expect.stringMatching(/from which that one was cut in turn.* With --any-teacher/)]);
-    for (const [option, value, message] of [['--alpha', '2', /a share from 0/], ['--map', '0:1,1:30', /ascending pairs/], ['--guard', '1', /more than 1, or 0/], ['--sigmas', '-1', /--sigmas is -1, expected standard deviations above 0, 0 for no mask, or auto/], ['--lr', '-1', /above 0/], ['--out', 'x.bin', /ends in \.safetensors, \.pt or \.npz/]] as const) {
+    for (const [option, value, message] of [['--alpha', '2', /a share from 0/], ['--map', '0:1,1:30', /ascending pairs/], ['--guard', '1', /more than 1, or 0/], ['--sigmas', '-1', /--sigmas is -1, expected standard deviations above 0, 0 for no mask, or auto/], ['--out', 'x.bin', /ends in \.safetensors, \.pt or \.npz/]] as const) {
       const refused = await run('distill', '--student', 'half.pt', ...small, option, value);
       expect([refused.code, complaint(refused.stderr)]).toEqual([1, [expect.stringMatching(message)]]);
     }
