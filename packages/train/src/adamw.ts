@@ -1,6 +1,7 @@
 import { ArgumentError } from '@tinyfusion/core';
 import { adamWStep } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkCount, checkShapes } from './checks.js';
 import type { Ema } from './ema.js';
 
 /** Options of {@link AdamW}; defaults are those of `torch.optim.AdamW` but for the weight decay, which DiT and TinyFusion set to 0. */
@@ -50,12 +51,17 @@ export class AdamW {
   }
 
   /**
-   * Updates every parameter.
+   * Updates every parameter. What gradients hold is not read back: `globalNorm` tells whether they are finite, and `clipFactor`
+   * refuses a norm that is not.
    * @param gradients in the order of the parameters, borrowed
-   * @throws ArgumentError where the numbers of gradients and parameters differ
+   * @throws ArgumentError where there is not one gradient for each parameter, and where `lr` or `gradientScale` is no finite
+   * number from 0; ShapeError where a gradient's shape is not its parameter's. No parameter is changed then
    */
   step(gradients: readonly tf.Tensor[], { lr, gradientScale = 1, ema }: AdamWStepOptions): void {
     if (gradients.length !== this.#parameters.length) throw new ArgumentError('AdamW.step: gradients', gradients.length, `${this.#parameters.length} gradients, one for each parameter`);
+    checkShapes('AdamW.step: gradient', gradients, this.#parameters);
+    if (!(lr >= 0 && lr < Infinity)) throw new ArgumentError('AdamW.step: lr', lr, 'a finite number from 0');
+    if (!(gradientScale >= 0 && gradientScale < Infinity)) throw new ArgumentError('AdamW.step: gradientScale', gradientScale, 'a finite number from 0; a step whose gradients are not finite is to be left out');
     this.#step += 1;
     for (const [i, parameter] of this.#parameters.entries()) {
       const averaged = ema?.averaging(parameter);
@@ -74,10 +80,16 @@ export class AdamW {
     return { m: this.#m, v: this.#v };
   }
 
-  /** Goes on from saved moments, which are copied. */
+  /**
+   * Goes on from saved moments, which are copied.
+   * @throws ArgumentError where there are not as many as parameters, or `step` is no count; ShapeError where one is of another shape
+   */
   restore({ step, m, v }: { step: number; m: readonly tf.Tensor[]; v: readonly tf.Tensor[] }): void {
     const count = this.#parameters.length;
     if (m.length !== count || v.length !== count) throw new ArgumentError('AdamW.restore: moments', [m.length, v.length], `${count} of each`);
+    checkShapes('AdamW.restore: first moment', m, this.#parameters);
+    checkShapes('AdamW.restore: second moment', v, this.#parameters);
+    checkCount('AdamW.restore: step', step);
     tf.dispose([...this.#m, ...this.#v]);
     this.#m = m.map((t) => tf.clone(t));
     this.#v = v.map((t) => tf.clone(t));

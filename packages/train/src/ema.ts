@@ -1,5 +1,6 @@
 import { ArgumentError } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkCount, checkShapes } from './checks.js';
 
 /** Options of {@link Ema}. */
 export interface EmaOptions {
@@ -84,9 +85,14 @@ export class Ema {
     }
   }
 
-  /** Goes on from saved averages, which are copied. */
+  /**
+   * Goes on from saved averages, which are copied.
+   * @throws ArgumentError where there are not as many as variables, or `updates` is no count; ShapeError where one is of another shape
+   */
   restore(averages: readonly tf.Tensor[], updates: number): void {
     if (averages.length !== this.#variables.length) throw new ArgumentError('Ema.restore: averages', averages.length, `${this.#variables.length} tensors`);
+    checkShapes('Ema.restore: average', averages, this.#variables);
+    checkCount('Ema.restore: updates', updates);
     tf.dispose(this.#averages);
     this.#averages = averages.map((t) => tf.clone(t));
     this.#updates = updates;

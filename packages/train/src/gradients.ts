@@ -1,4 +1,5 @@
-import { sumOfSquaresOfAll } from '@tinyfusion/kernels';
+import { ArgumentError } from '@tinyfusion/core';
+import { freeingTape, sumOfSquaresOfAll } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** A loss and its gradients, owned by the caller. */
@@ -13,24 +14,11 @@ export type LossAndGradients = {
  * Everything the closure makes is freed, but for what it keeps, also where it throws.
  */
 export function lossAndGradients(loss: () => tf.Scalar, parameters: readonly tf.Variable[]): LossAndGradients {
-  try {
-    return tf.tidy(() => {
-      const { value, grads } = tf.variableGrads(loss, [...parameters]);
-      const gradients = parameters.map((p) => (grads[p.name] as tf.Tensor | null | undefined) ?? tf.zeros(p.shape));
-      return { loss: value, gradients };
-    }) as LossAndGradients;
-  } catch (error) {
-    freeTape();
-    throw error;
-  }
-}
-
-/** What tfjs keeps for the gradients to come, and forgets where the closure throws. */
-function freeTape(): void {
-  const { state } = tf.engine() as unknown as { state: { gradientDepth: number; activeTape: { saved: tf.Tensor[] }[] | null } };
-  if (state.gradientDepth > 0 || !Array.isArray(state.activeTape)) return; // an outer gradient has its own use of it
-  tf.dispose(state.activeTape.flatMap(({ saved }) => saved));
-  state.activeTape = null;
+  return freeingTape(() => {
+    const { value, grads } = tf.variableGrads(loss, [...parameters]);
+    const gradients = parameters.map((p) => (grads[p.name] as tf.Tensor | null | undefined) ?? tf.zeros(p.shape));
+    return { loss: value, gradients };
+  }) as LossAndGradients;
 }
 
 /** √Σ g² over all gradients, as `torch.nn.utils.clip_grad_norm_` measures it. Reads one number back from the device. */
@@ -44,7 +32,11 @@ export async function globalNorm(gradients: readonly tf.Tensor[]): Promise<numbe
 /**
  * The factor that brings gradients of norm `norm` down to at most `most`: min(1, most / (norm + 1e-6)), as
  * `clip_grad_norm_` has it. The paper's `most` is 1.
+ * @throws ArgumentError where the norm is not finite, as no factor makes a step of such gradients: leave the step out, as the
+ * recipes do; and where `most` is not above 0
  */
 export function clipFactor(norm: number, most: number): number {
+  if (!(norm >= 0 && norm < Infinity)) throw new ArgumentError('clipFactor: norm', norm, 'a finite number from 0; a step whose gradients are not finite is to be left out');
+  if (!(most > 0)) throw new ArgumentError('clipFactor: most', most, 'a number above 0');
   return Math.min(1, most / (norm + 1e-6));
 }
