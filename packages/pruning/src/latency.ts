@@ -2,12 +2,14 @@ import { ArgumentError, type LongTaskOptions } from '@tinyfusion/core';
 import type { BlockHook, HookOptions, RunBlock } from '@tinyfusion/nn';
 import type * as tf from '@tensorflow/tfjs-core';
 import type { CostTable } from './cost-table.js';
-import { quantile, timeInTurns } from './turns.js';
+import { quantile, timeInTurns, undelayed } from './turns.js';
 
 /** Options of {@link measureBlocks}. */
 export interface MeasureBlocksOptions extends LongTaskOptions {
-  /** Measurements of which the lower quartile is taken. Default 5. */
+  /** Rounds of measurements, of which the lower decile counts: of few the least. Default 5. */
   repeats?: number;
+  /** More of them, up to twenty times as many, as long as all take less than this. Default 0, in milliseconds. */
+  forMs?: number;
   /** Rounds before them that do not count. Default 1. */
   warmUp?: number;
   /** Times that a block, or one of those like it, is run in one forward pass, so that it stands out from the rest. Default 4. */
@@ -27,8 +29,8 @@ export interface MeasureBlocksOptions extends LongTaskOptions {
  * The time that each block of a stack takes on the present device, through hooks alone: a forward pass with the blocks of one
  * kind and no others, `copies` of them at least, less one with none, over their number. Likewise with attention alone, with
  * the MLP alone and with neither in these blocks; of the four come the block's own time and that of each branch, by least
- * squares. Every pass waits for the device; the passes take turns, and each number is a lower quartile over the rounds:
- * delays come on top of what work takes, and only how many there are is chance.
+ * squares. Every pass waits for the device; the passes take turns, and each number is a lower decile over the rounds:
+ * delays come on top of what work takes, and are many or few by chance.
  *
  * @param depth number of blocks
  * @param run one forward pass under hooks, on a batch of the size that matters; gives its output
@@ -37,7 +39,7 @@ export interface MeasureBlocksOptions extends LongTaskOptions {
 export async function measureBlocks(
   depth: number,
   run: (hooks: HookOptions) => tf.Tensor,
-  { repeats = 5, warmUp = 1, copies = 4, branches = false, kinds, now = () => performance.now(), signal, onProgress }: MeasureBlocksOptions = {},
+  { repeats = 5, forMs = 0, warmUp = 1, copies = 4, branches = false, kinds, now = () => performance.now(), signal, onProgress }: MeasureBlocksOptions = {},
 ): Promise<CostTable> {
   for (const [name, value, least] of [['depth', depth, 1], ['repeats', repeats, 1], ['warmUp', warmUp, 0], ['copies', copies, 1]] as const) {
     if (!Number.isInteger(value) || value < least) throw new ArgumentError(`measureBlocks: ${name}`, value, `an integer from ${least}`);
@@ -48,14 +50,14 @@ export async function measureBlocks(
   const parts = branches ? (['all', 'attention', 'mlp', 'neither'] as const) : (['all'] as const);
   const passes = [pass(run, { depth, blocks: [], copies: 0, part: 'all' })];
   for (const blocks of alike) for (const part of parts) passes.push(pass(run, { depth, blocks, copies: Math.ceil(copies / blocks.length), part }));
-  const times = await timeInTurns(passes, { task: 'block costs', repeats, warmUp, now, signal, onProgress });
-  const rest = quantile(times[0]!, 0.25);
+  const times = await timeInTurns(passes, { task: 'block costs', repeats, forMs, warmUp, now, signal, onProgress });
+  const rest = undelayed(times[0]!);
   const empty = (): number[] => Array.from({ length: depth }, () => 0);
   const table = { blocks: empty(), attention: empty(), mlp: empty(), spread: empty() };
   for (const [i, blocks] of alike.entries()) {
     const own = times.slice(1 + parts.length * i, 1 + parts.length * (i + 1));
     const runs = blocks.length * Math.ceil(copies / blocks.length);
-    const [all, ...parted] = own.map((rounds) => (quantile(rounds, 0.25) - rest) / runs) as [number, number, number, number];
+    const [all, ...parted] = own.map((rounds) => (undelayed(rounds) - rest) / runs) as [number, number, number, number];
     const [whole, attention, mlp] = branches ? branchesOf(all, ...parted) : [Math.max(0, all), 0, 0];
     const spread = (quantile(own[0]!, 0.75) - quantile(own[0]!, 0.25)) / runs;
     for (const block of blocks) [table.blocks[block], table.attention[block], table.mlp[block], table.spread[block]] = [whole, attention, mlp, spread];

@@ -1,12 +1,14 @@
-import { ArgumentError, type LongTaskOptions } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions, createRng } from '@tinyfusion/core';
 import type { HookOptions } from '@tinyfusion/nn';
 import type * as tf from '@tensorflow/tfjs-core';
-import { quantile, timeInTurns } from './turns.js';
+import { quantile, timeInTurns, undelayed } from './turns.js';
 
 /** Options of {@link measureSpeed}. */
 export interface MeasureSpeedOptions extends LongTaskOptions {
   /** Rounds that count. Default 15. */
   repeats?: number;
+  /** More of them, up to twenty times as many, as long as all take less than this. Default 0, in milliseconds. */
+  forMs?: number;
   /** Rounds before them that do not. Default 2. */
   warmUp?: number;
   /** The clock, in milliseconds. Default `performance.now`. */
@@ -15,25 +17,31 @@ export interface MeasureSpeedOptions extends LongTaskOptions {
 
 /** How fast a model is under hooks beside the same without. */
 export interface MeasuredSpeed {
-  /** Times as fast: the median over the rounds of one time over the other. */
+  /** Times as fast: one lower decile over the other. */
   faster: number;
-  /** The quartiles of the same. */
+  /** Half of what other rounds like these would have given is between (bootstrap over the rounds). */
   quartiles: [lower: number, upper: number];
-  /** Medians, in milliseconds. */
+  /** Lower deciles, in milliseconds. */
   whole: number;
   hooked: number;
 }
 
+/** Draws of the bootstrap. */
+const DRAWS = 200;
+
 /**
- * Times a model whole and under hooks, e.g. {@link maskHook}'s, in turns: what slows the machine slows both, and the ratio of
- * neighbours is hardly touched.
+ * Times a model whole and under hooks, e.g. {@link maskHook}'s, in turns, so that what slows the machine slows both.
  * @param run one forward pass, on a batch of the size that matters; gives its output
  */
-export async function measureSpeed(run: (hooks: HookOptions) => tf.Tensor, hooks: HookOptions, { repeats = 15, warmUp = 2, now = () => performance.now(), ...task }: MeasureSpeedOptions = {}): Promise<MeasuredSpeed> {
+export async function measureSpeed(run: (hooks: HookOptions) => tf.Tensor, hooks: HookOptions, { repeats = 15, forMs = 0, warmUp = 2, now = () => performance.now(), ...task }: MeasureSpeedOptions = {}): Promise<MeasuredSpeed> {
   for (const [name, value, least] of [['repeats', repeats, 1], ['warmUp', warmUp, 0]] as const) {
     if (!Number.isInteger(value) || value < least) throw new ArgumentError(`measureSpeed: ${name}`, value, `an integer from ${least}`);
   }
-  const [whole, hooked] = (await timeInTurns([() => run({}), () => run(hooks)], { task: 'speed', repeats, warmUp, now, ...task })) as [number[], number[]];
-  const ratios = whole.map((time, round) => time / hooked[round]!);
-  return { faster: quantile(ratios, 0.5), quartiles: [quantile(ratios, 0.25), quantile(ratios, 0.75)], whole: quantile(whole, 0.5), hooked: quantile(hooked, 0.5) };
+  const [whole, hooked] = (await timeInTurns([() => run({}), () => run(hooks)], { task: 'speed', repeats, forMs, warmUp, now, ...task })) as [number[], number[]];
+  const rng = createRng(0);
+  const others = Array.from({ length: DRAWS }, () => {
+    const rounds = Array.from(rng.integers(0, whole.length, whole.length));
+    return undelayed(rounds.map((i) => whole[i]!)) / undelayed(rounds.map((i) => hooked[i]!));
+  });
+  return { faster: undelayed(whole) / undelayed(hooked), quartiles: [quantile(others, 0.25), quantile(others, 0.75)], whole: undelayed(whole), hooked: undelayed(hooked) };
 }

@@ -5,8 +5,10 @@ import * as tf from '@tensorflow/tfjs-core';
 export interface TurnsOptions extends LongTaskOptions {
   /** Name of the task in progress events. */
   task: string;
-  /** Rounds that count. */
+  /** Rounds that count, at least. */
   repeats: number;
+  /** More rounds, up to twenty times as many, where all of them take less than this, in milliseconds. */
+  forMs: number;
   /** Rounds before them that do not. */
   warmUp: number;
   /** The clock, in milliseconds. */
@@ -20,9 +22,11 @@ export interface TurnsOptions extends LongTaskOptions {
  * @param passes each gives a tensor, which is disposed
  * @returns milliseconds by pass and round
  */
-export async function timeInTurns(passes: readonly (() => tf.Tensor)[], { task, repeats, warmUp, now, signal, onProgress }: TurnsOptions): Promise<number[][]> {
+export async function timeInTurns(passes: readonly (() => tf.Tensor)[], { task, repeats, forMs, warmUp, now, signal, onProgress }: TurnsOptions): Promise<number[][]> {
   const times: number[][] = passes.map(() => []);
-  for (let round = 0; round < warmUp + repeats; round++) {
+  let total = warmUp + repeats;
+  for (let round = 0; round < total; round++) {
+    const began = now();
     const order = [...passes.entries()];
     for (const [i, pass] of round % 2 === 0 ? order : order.toReversed()) {
       throwIfCancelled(signal, task);
@@ -36,12 +40,17 @@ export async function timeInTurns(passes: readonly (() => tf.Tensor)[], { task, 
       }
       if (round >= warmUp) times[i]!.push(now() - start);
     }
-    onProgress?.({ task, step: round + 1, total: warmUp + repeats, unit: 'round' });
+    const took = now() - began;
+    if (round === warmUp && took > 0) total = warmUp + Math.min(20 * repeats, Math.max(repeats, Math.ceil(forMs / took)));
+    onProgress?.({ task, step: round + 1, total, unit: 'round' });
   }
   return times;
 }
 
-/** The value below which a share of the others is; between two the nearer to the lower. */
+/** The time that work takes where nothing comes in between: the lower decile, as delays come on top and are many or few by chance. */
+export const undelayed = (times: readonly number[]): number => quantile(times, 0.1);
+
+/** The value below which a share of the others is; between two the lower. */
 export function quantile(values: readonly number[], share: number): number {
   return values.toSorted((a, b) => a - b)[Math.floor(share * (values.length - 1))]!;
 }
