@@ -14,10 +14,11 @@ const tables = {
   methods: () => {
     const { rows, date, machine } = json('methods');
     const columns = [['calibrationLoss', 'loss after the cut', 3], ['fid', 'FID ↓', 2], ['inceptionScore', 'IS ↑', 2], ['precision', 'precision ↑', 3], ['recall', 'recall ↑', 3]];
-    const names = [['teacher, all layers', 'teacher, 12 layers'], ['learned', 'learned'], ['ShortGPT', 'ShortGPT'], ['oracle', 'oracle (every second)'], ['random', 'random']];
+    const names = [['teacher, all layers', 'teacher, 12 layers'], ['learned', 'learned'], ['ShortGPT', 'ShortGPT'], ['oracle', 'oracle'], ['random', 'random']];
     const lines = names.map(([choice, name]) => {
       const own = rows.filter((row) => row.choice === choice);
-      return [name, ...columns.map(([key, , digits]) => overSeeds(own.map((row) => row[key]), digits))];
+      const kept = choice === 'oracle' ? ` (${own[0].kept.join(' ')})` : '';
+      return [`${name}${kept}`, ...columns.map(([key, , digits]) => overSeeds(own.map((row) => row[key]), digits))];
     });
     return [table(['choice', ...columns.map(([, title]) => title)], lines), `${date}, ${machine}.`];
   },

@@ -14,7 +14,7 @@ const measured: readonly (readonly [criterion: string, name: string, why: string
   ['CKA intervals', 'CKA intervals', 'runs of blocks that say the same'],
 ];
 const blind: readonly (readonly [criterion: string, name: string, why: string])[] = [
-  ['oracle', 'Oracle', 'BK-SDM’s: every second block; the first stays, and the last'],
+  ['oracle', 'Oracle', 'BK-SDM’s: of each pair the first stays in the first half, the last in the second'],
   ['uniform', 'Uniform', 'evenly spaced'],
   ['first', 'First', 'the first half'],
   ['random', 'Random', 'drawn with the seed above'],
