@@ -1,5 +1,7 @@
 import { ArgumentError } from '@tinyfusion/core';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { availableParallelism } from 'node:os';
+import { checkNeeded } from './needed-options.js';
 import { runJob } from './run.js';
 
 const count = (text: string): number => {
@@ -154,10 +156,10 @@ export function program(): Command {
     .option('--batch <n>', 'images at once (default: 32; with --ckpt and without --count all)', count)
     .option('--steps <n>', 'sampling steps (default: 20; with --ckpt the reference’s)', count)
     .addOption(new Option('--solver <name>', 'solver (default: dpm; with --ckpt the reference’s)').choices(['dpm', 'ddim', 'ddpm', 'ode', 'sde', 'mar']))
-    .option('--cfg <x>', 'strength of classifier-free guidance (default: 2.5; with --ckpt 4)', number)
-    .option('--step-cache <error>', 'leave out blocks on steps that hardly need them, up to this relative error, which is measured on one sample first, e.g. 0.05', number)
+    .option('--cfg <x>', 'strength of classifier-free guidance (default: 2.5; with --ckpt 4)', from0)
+    .option('--step-cache <error>', 'leave out blocks on steps that hardly need them, up to this relative error, which is measured on one sample first, e.g. 0.05', above0)
     .option('--no-compile', 'on WebGPU, run the model anew at each step instead of recording a step once')
-    .option('--workers <n>', 'threads that share the images, each with the model; for the same --batch the images are those of one (with --ckpt each thread has a stream of its own)', count, 1)
+    .option('--workers <n>', 'threads that share the images, each with the model; for the same --batch the images are those of one (with --ckpt each thread has a stream of its own)', threads, 1)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--out <path>', 'a .png for one picture, an .npz for evaluation, or a folder of PNGs', 'samples.png')
     .action((options) => runJob(options, { name: 'sample', args: [options] }));
@@ -180,9 +182,9 @@ export function program(): Command {
     .option('--samples <n>', 'samples (default: 2000; with --ckpt 50,000)', count)
     .option('--batch <n>', 'images a pass (default: 32; of the embedded data 64)', count)
     .option('--steps <n>', 'sampling steps (default: 20; a MAR: iterations, one a token at most; with --ckpt the reference’s)', count)
-    .option('--cfg <x>', 'strength of classifier-free guidance (default: 1.5)', number)
+    .option('--cfg <x>', 'strength of classifier-free guidance (default: 1.5)', from0)
     .option('--no-compile', 'on WebGPU, run the model anew at each step instead of recording a step once')
-    .option('--workers <n>', 'threads that share the images, each with the networks; for the same --batch the numbers are those of one (with --ckpt each thread has a stream of its own)', count, 1)
+    .option('--workers <n>', 'threads that share the images, each with the networks; for the same --batch the numbers are those of one (with --ckpt each thread has a stream of its own)', threads, 1)
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--json <file>', 'write the numbers there too')
     .action((reference: string | undefined, samples: string | undefined, options) => runJob(options, { name: 'evaluate', args: [options, reference, samples] }));
@@ -193,7 +195,7 @@ export function program(): Command {
     .option('--dinov2 <file>', 'weights of DINOv2 in its place')
     .addOption(new Option('--layout <name>', 'whose layout').choices(['adm', 'pytorch-fid', 'torch-fidelity']).default('adm'))
     .option('--batch <n>', 'images a pass', count, 32)
-    .option('--workers <n>', 'threads that share the images, each with the network; the statistics are those of one', count, 1)
+    .option('--workers <n>', 'threads that share the images, each with the network; the statistics are those of one', threads, 1)
     .option('--skip-broken', 'leave out images that cannot be decoded, and count them')
     .option('--out <file>', 'an .npz, or a .pt for torch-fidelity', 'stats.npz')
     .action((images: string[], options) => runJob(options, { name: 'stats', args: [options, images] }));
@@ -206,7 +208,7 @@ export function program(): Command {
     .argument('<file>', '.pt, .safetensors, .npz, or the .index.json of a sharded one')
     .option('--tensors', 'list every tensor')
     .option('--json', 'as JSON')
-    .action((path: string, options) => runJob(options, async () => (await import('@tinyfusion/recipes/files')).inspectJob(path, options)));
+    .action((path: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/files')).inspectJob(path, options, context)));
 
   fileJob(main, 'convert', 'a checkpoint in another format, type, or naming; or a model as ONNX')
     .argument('<from>', '.pt, .safetensors, .npz, or the .index.json of a sharded one; or the name of a published one')
@@ -227,7 +229,7 @@ export function program(): Command {
   job(main, 'encode', 'a folder of images, each class a folder in it, to latents and labels for training')
     .argument('<folder>', 'images: .png, .jpg, .webp …')
     .option('--vae <file>', 'weights of the autoencoder, or the name of published ones', 'sd-vae-ft-ema')
-    .option('--size <n>', 'side of the centre crop', count, 256)
+    .option('--size <n>', 'side of the centre crop', side, 256)
     .option('--batch <n>', 'images at once, each plain and flipped', count, 4)
     .addOption(new Option('--rng <stream>', 'random stream of the seed; torch-cuda draws what the reference draws').choices(['philox', 'torch-cuda', 'torch-cpu']).default('torch-cuda'))
     .option('--seed <n>', 'random seed', seed, 0)
@@ -238,7 +240,7 @@ export function program(): Command {
   job(main, 'pack', 'samples for training in shards, read in any order; the same command goes on with a pack')
     .argument('<source>', 'images in a folder for each class; IDX files; <name>_features and <name>_labels of .npy files, as encode writes; an .npz with labels; a pack of images')
     .option('--vae <file>', 'make latents of images: weights of an autoencoder, the name of published ones, or embedded (default: they stay bytes)')
-    .option('--size <n>', 'side of the centre crop of a folder of images (default: 256)', count)
+    .option('--size <n>', 'side of the centre crop of a folder of images (default: 256)', side)
     .option('--classes <n>', 'number of classes, where the source does not say (default: the largest label and one)', count)
     .option('--no-flip', 'leave out the flipped view of each image')
     .option('--batch <n>', 'samples at a time (default: 64; with --vae 4)', count)
@@ -249,8 +251,8 @@ export function program(): Command {
 
   fileJob(main, 'watch', 'a run in a page of this machine while it goes on: loss, gates, decisions, activations, samples')
     .argument('<run>', 'the folder of --run, or of train --out')
-    .option('--port <n>', 'port on 127.0.0.1 (default: any that is free)', count)
-    .option('--idle <minutes>', 'minutes without anybody looking after which it ends', number, 10)
+    .option('--port <n>', 'port on 127.0.0.1 (default: any that is free)', upTo(65_535))
+    .option('--idle <minutes>', 'minutes without anybody looking after which it ends', above0, 10)
     .action((run: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).watchJob(run, options, context)));
 
   job(main, 'study', 'an experiment of the paper on the embedded teacher; without a name, which there are')
@@ -265,7 +267,7 @@ export function program(): Command {
     .action((name: string | undefined, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).studyJob(name, options, context), { resumes: true }));
 
   job(main, 'train', 'train the embedded models again: autoencoder, feature network, teacher')
-    .option('--data <path>', 'folder of IDX files, e.g. that of Debian’s dataset-fashion-mnist; with --family also a pack (default: the embedded images)')
+    .option('--data <path>', 'folder of IDX files, e.g. that of Debian’s dataset-fashion-mnist; with --family also a pack (default with --family: the embedded images)')
     .addOption(new Option('--family <name>', 'train a teacher of this family alone: small, on latents of the embedded autoencoder, or on those of --data').choices(['DiT', 'SiT', 'MAR']))
     .option('--out <folder>', 'where checkpoints go; with --family the run’s folder, which the same command goes on with', 'runs/embedded')
     .option('--save-every <n>', 'with --family: steps between saves', count, 100)
@@ -305,3 +307,10 @@ function job(main: Command, name: string, description: string): Command {
     .addOption(new Option('--backend <name>', 'where to compute').choices(['auto', 'webgpu', 'wasm', 'cpu']).default('auto'))
     .option('--debug', 'show the stack of an error');
 }
+  main.hook('preAction', (_, command) => {
+    try {
+      checkNeeded(command);
+    } catch (error) {
+      command.error(`error: ${(error as Error).message}`);
+    }
+  });

@@ -36,7 +36,7 @@ export class ArgumentError extends TinyFusionError {
     readonly value: unknown,
     expected: string,
   ) {
-    super('ARGUMENT', `${argument} is ${show(value)}, expected ${expected}`);
+    super('ARGUMENT', `${argument} is ${value === undefined ? 'missing' : show(value)}, expected ${expected}`);
   }
 }
 

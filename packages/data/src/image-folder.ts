@@ -86,7 +86,7 @@ export async function* readImages({ root, paths, labels }: ImageFolder, { ahead 
     throwIfCancelled(signal, 'reading images');
     if (!(image instanceof Error)) yield image;
     else if (onBroken !== undefined) onBroken(paths[i]!, reasonOf(image));
-    else throw new DataError(`${join(root, paths[i]!)} cannot be decoded: ${reasonOf(image)}. Remove it, or skip broken files.`, { cause: image });
+    else throw new DataError(`${join(root, paths[i]!)} cannot be decoded: ${reasonOf(image)}. Remove it, or leave broken files out with --skip-broken (in code: onBroken).`, { cause: image });
   }
 }
 

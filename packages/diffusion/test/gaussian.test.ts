@@ -190,6 +190,6 @@ describe('likelihoods', () => {
     for (const all of [good, bad]) tf.dispose({ ...all });
     // the two read-outs above
     expect(tf.memory().numTensors - before).toBeLessThanOrEqual(3);
-    await expect(() => totalBitsPerDimension(diffusion, knows, x0, {})).rejects.toThrow(/rng is undefined/);
+    await expect(() => totalBitsPerDimension(diffusion, knows, x0, {})).rejects.toThrow(/rng is missing/);
   });
 });

@@ -145,7 +145,7 @@ describe('noise', () => {
 
   it('comes from somewhere, or that is an error', () => {
     const noise = tf.ones([1, 2]);
-    expect(() => ddpm(toyProcess('12'), toy.epsilon, { noise })).toThrow(/ddpm: rng is undefined, expected an Rng/);
+    expect(() => ddpm(toyProcess('12'), toy.epsilon, { noise })).toThrow(/ddpm: rng is missing, expected an Rng/);
     expect(() => ddim(toyProcess('12'), toy.epsilon, { noise, eta: 0.5 })).toThrow(ArgumentError);
     expect(() => ddim(toyProcess('12'), toy.epsilon, { noise, eta: -1 })).toThrow(/eta is -1/);
     noise.dispose();

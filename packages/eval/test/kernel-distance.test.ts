@@ -54,7 +54,7 @@ describe('kernelDistance', () => {
   it('refuses subsets that do not fit', async () => {
     const rows = correlatedRows(10, 2, 7);
     const rng = createRng(0);
-    await expect(kernelDistance(rows, rows, { dimension: 2, subsetSize: 5 })).rejects.toThrow('KernelDistanceOptions.rng is undefined, expected an Rng');
+    await expect(kernelDistance(rows, rows, { dimension: 2, subsetSize: 5 })).rejects.toThrow('KernelDistanceOptions.rng is missing, expected an Rng');
     await expect(kernelDistance(rows, rows, { dimension: 2, rng })).rejects.toThrow('subsetSize is 1000, expected an integer from 2 to the 10 rows of the smaller set');
     await expect(kernelDistance(rows, rows, { dimension: 2, rng, subsetSize: 5, subsets: 0 })).rejects.toThrow('subsets is 0');
     await expect(kernelDistance(rows, rows, { dimension: 2, indices: [] })).rejects.toThrow('at least one');

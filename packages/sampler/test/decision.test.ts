@@ -66,9 +66,9 @@ describe('the history of decisions', () => {
   });
 
   it.each([
-    [null, /version is undefined/],
+    [null, /version is missing/],
     [{ version: 2, rows: [] }, /version is 2, expected 1/],
-    [{ version: 1 }, /rows is undefined/],
+    [{ version: 1 }, /rows is missing/],
     [{ version: 1, rows: [{ step: 1, kept: [2], confidence: [1], inclusion: [0, 1] }] }, /row 0/],
     [{ version: 1, rows: [{ step: 1, kept: [1], confidence: [], inclusion: [0, 1] }] }, /row 0/],
     [{ version: 1, rows: [{ step: 1, kept: [1], confidence: [1] }] }, /row 0/],

@@ -37,7 +37,7 @@ export class RunView {
       const { command, identity } = JSON.parse(await readFile(join(path, 'run.json'), 'utf8')) as Partial<RunView['description']>;
       return new RunView(path, { command: command ?? '', identity: identity ?? {} });
     } catch (cause) {
-      throw new CheckpointError(`${path} holds no run: ${(cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'it has no run.json' : (cause as Error).message}. Name the folder of --run, or of train --out`, { cause });
+      throw new CheckpointError(`${path} holds no run: ${reasonOf(cause as NodeJS.ErrnoException)}. Name the folder of --run, or of train --out`, { cause });
     }
   }
 
@@ -47,6 +47,11 @@ export class RunView {
     const best = await readFile(join(this.path, 'best.json'), 'utf8').then((text) => JSON.parse(text) as RunState['best'], () => undefined);
     return { ...this.description, writer: await holderOf(this.path), events: this.#events.events, layers: this.#layers.events, samples: names.filter((name) => isSample(name)).toSorted().toReversed(), best };
   }
+}
+
+function reasonOf({ code, message }: NodeJS.ErrnoException): string {
+  if (code === 'ENOENT') return 'it has no run.json';
+  return code === 'ENOTDIR' ? 'it is a file' : code === 'EISDIR' ? 'its run.json is a folder' : message;
 }
 
 /** Whether a name is one of a run's pictures. */

@@ -17,6 +17,9 @@ export interface WatchRunOptions extends Pick<LongTaskOptions, 'signal'> {
   onReady?: (url: string) => void;
 }
 
+/** Milliseconds that a timer can wait; with more it would not wait at all. */
+const LONGEST = 2 ** 31 - 1;
+
 /**
  * Serves a page that shows a run while it goes on, to this machine alone, until nobody looks any more.
  * @throws CheckpointError where the folder holds no run; BackendError where the port is taken
@@ -34,7 +37,7 @@ export async function watchRun(path: string, { port = 0, idle = 600_000, signal,
     server.close();
     server.closeAllConnections();
   };
-  const idleTimer = setTimeout(close, idle);
+  const idleTimer = setTimeout(close, Math.min(idle, LONGEST));
   try {
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause: NodeJS.ErrnoException) => reject(new BackendError(`the page cannot be served on port ${port}: ${cause.code === 'EADDRINUSE' ? 'another program has it; leave --port out, or name another' : cause.message}`, { cause })));
