@@ -28,6 +28,30 @@ const rate = (text: string): number => {
   return value;
 };
 
+const above0 = (text: string): number => {
+  const value = number(text);
+  if (value <= 0) throw new InvalidArgumentError('expected a number above 0.');
+  return value;
+};
+
+const from0 = (text: string): number => {
+  const value = number(text);
+  if (value < 0) throw new InvalidArgumentError('expected 0 or more.');
+  return value;
+};
+
+/** A positive integer up to `most`. */
+const upTo = (most: number) => (text: string): number => {
+  const value = count(text);
+  if (value > most) throw new InvalidArgumentError(`expected ${most} at most.`);
+  return value;
+};
+
+/** Pixels; an image of more does not fit into an array with its neighbours. */
+const side = upTo(4096);
+
+const threads = upTo(Math.max(64, availableParallelism()));
+
 const sigmas = (text: string): number | 'auto' => (text === 'auto' ? text : number(text));
 
 const seeds = (text: string): number[] => text.split(',').map(seed);
@@ -291,6 +315,13 @@ export function program(): Command {
       }, { shared: true, resumes: options.family !== undefined }),
     );
 
+  main.hook('preAction', (_, command) => {
+    try {
+      checkNeeded(command);
+    } catch (error) {
+      command.error(`error: ${(error as Error).message}`);
+    }
+  });
   return main;
 }
 
@@ -307,10 +338,3 @@ function job(main: Command, name: string, description: string): Command {
     .addOption(new Option('--backend <name>', 'where to compute').choices(['auto', 'webgpu', 'wasm', 'cpu']).default('auto'))
     .option('--debug', 'show the stack of an error');
 }
-  main.hook('preAction', (_, command) => {
-    try {
-      checkNeeded(command);
-    } catch (error) {
-      command.error(`error: ${(error as Error).message}`);
-    }
-  });

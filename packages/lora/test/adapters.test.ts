@@ -104,7 +104,7 @@ describe('names of adapters', () => {
     expect(() => adapters.setActive(['a'], [1, 2])).toThrow(/1 finite numbers/);
     expect(() => adapters.setActive(['a'], [Number.NaN])).toThrow(/1 finite numbers/);
     expect(() => adapters.add('a', { init: 'zeros' })).toThrow(/a new name beside a, b/);
-    expect(() => [...adapters.state()]).toThrow(/state: name is undefined, expected one of the adapters: a, b/);
+    expect(() => [...adapters.state()]).toThrow(/state: name is missing, expected one of the adapters: a, b/);
     expect([...adapters.active]).toEqual([['a', 1]]);
     expect(adapters.pathsOf('b')).toEqual(['blocks.0.attn.qkv', 'blocks.1.attn.qkv', 'head']);
   });
