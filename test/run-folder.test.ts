@@ -99,9 +99,29 @@ describe('a run folder', () => {
     expect(existsSync(join(path, `${name}.damaged`))).toBe(true);
   });
 
+  it('takes another run where no step of the first was saved', async () => {
+    const path = folder();
+    await (await open(path)).close();
+    writeFileSync(join(path, 'best.json'), '{"step": 1, "value": 0}');
+    await using run = await open(path, { lr: 0.002 });
+    await take(run, [10], () => 5);
+    expect(JSON.parse(readFileSync(join(path, 'run.json'), 'utf8'))).toMatchObject({ identity: { lr: 0.002 } });
+    expect(JSON.parse(readFileSync(join(path, 'best.json'), 'utf8'))).toEqual({ step: 10, value: 5 });
+  });
+
+  it.skipIf(process.platform !== 'linux')('refuses what is no place for it', async () => {
+    const path = folder();
+    writeFileSync(path, '');
+    await expect(open(path)).rejects.toThrow(/run cannot be made: a part of the path is a file/);
+    await expect(open('/proc/x')).rejects.toThrow(/the folder \/proc\/x cannot be made/);
+  });
+
   it('refuses another run, and data that have changed, by what differs', async () => {
     const path = folder();
-    await open(path).then((run) => run.close());
+    await open(path).then(async (run) => {
+      await take(run, [10]);
+      await run.close();
+    });
     await expect(open(path, { lr: 0.002 })).rejects.toThrow(/another run: lr was 0\.001 and is 0\.002/);
     await expect(open(path, { data: 'abd' })).rejects.toThrow(/data was "abc" and is "abd"/);
     await expect(open(path, { batch: 3 })).rejects.toThrow(/batch was null and is 3/);

@@ -1,7 +1,7 @@
 import { ArgumentError } from '@tinyfusion/core';
 import { type LayerPair, evenLayerMap, layerMapOfChoice, layerMapOfGroups } from '@tinyfusion/distill';
 import { type BlockHook, type Module, captureFeatures, hooksByStack } from '@tinyfusion/nn';
-import { gateHook, skippingHook } from '@tinyfusion/sampler';
+import { type Group, gateHook, skippingHook } from '@tinyfusion/sampler';
 import type * as tf from '@tensorflow/tfjs-core';
 import { MAR } from '@tinyfusion/models';
 import type { Prunable } from './objective.js';
@@ -61,6 +61,18 @@ export function captureOverStacks(model: Prunable, layers: readonly number[]): {
 /** The kept layers of each stack, counted from the stack's first. */
 export function keptByStack(model: Prunable, kept: readonly number[]): { name: string; kept: number[] }[] {
   return stacksOf(model).map(({ name, start, depth }) => ({ name, kept: kept.filter((l) => l >= start && l < start + depth).map((l) => l - start) }));
+}
+
+/**
+ * Whether a stack keeps a layer whatever is chosen of the groups.
+ * @throws ArgumentError where one may lose all
+ */
+export function checkStacksStay(model: Prunable, groups: readonly Group[]): void {
+  for (const { name, start, depth } of stacksOf(model)) {
+    // of a group that goes on into another stack, all kept layers may lie there
+    const stay = groups.map((group) => group.kept - group.size + Math.max(0, Math.min(start + depth, group.start + group.size) - Math.max(start, group.start)));
+    if (stay.every((layers) => layers < 1)) throw new ArgumentError('groups', groups.map(({ kept, size }) => `${kept}:${size}`).join(','), `groups that keep a layer of ${name} (layers ${start} to ${start + depth - 1}) whatever is learned, such as 1:${depth}`);
+  }
 }
 
 /** Which stack a layer is in, counted over all layers. */

@@ -3,6 +3,7 @@ import { type FeatureDecay, type LayerPair, proposeThreshold } from '@tinyfusion
 import { saveModel } from '@tinyfusion/models';
 import { type PruneRecord, belongTogether, pruneMetadata } from '@tinyfusion/pruning';
 import { stateDictHash } from '@tinyfusion/weights';
+import { checkWritable } from '@tinyfusion/weights/node';
 import { activationLayers } from '../activation-layers.js';
 import { distill } from '../distill.js';
 import type { LatentDataset } from '../latents.js';
@@ -12,7 +13,7 @@ import { choiceMapOverStacks, depthOf, evenMapOverStacks, groupMapOverStacks, st
 import { type JobContext, leads, loadModel, write } from './context.js';
 import { checkModelPath, writeModel } from './model-file.js';
 import { type SampleGridJob, sampleGrid } from './sample-grid.js';
-import { checkFits, openTrainingData } from './training-data.js';
+import { checkBatch, checkFits, openTrainingData } from './training-data.js';
 
 /** Options of `tinyfusion distill`. */
 export interface DistillJob extends SampleGridJob {
@@ -51,14 +52,15 @@ export interface DistillJob extends SampleGridJob {
 
 /** Recovers a shallow model and writes it with its record and curve. */
 export async function distillJob(job: DistillJob, context: JobContext): Promise<void> {
-  checkModelPath('--out', job.out);
+  await checkModelPath('--out', job.out);
+  await checkWritable(`${job.out}.curve.json`);
   const { steps, batch, lr, alpha, beta, decay, mask, guard, images, seed } = job;
   if (!(alpha >= 0 && alpha <= 1)) throw new ArgumentError('--alpha', alpha, 'a share from 0, the truth alone, to 1, the teacher alone');
   if (!(beta >= 0)) throw new ArgumentError('--beta', beta, '0 or more');
   if (job.run === undefined && job.sampleEvery !== undefined) throw new ArgumentError('--sample-every', job.sampleEvery, 'to be given with --run, where the pictures go');
   if (job.sigmas !== 'auto' && !(job.sigmas >= 0)) throw new ArgumentError('--sigmas', job.sigmas, 'standard deviations above 0, 0 for no mask, or auto');
   if (!(guard === 0 || guard > 1)) throw new ArgumentError('--guard', guard, 'more than 1, or 0 for no guard');
-  const [student, teacher] = [await loadModel(job.student), await loadModel(job.teacher)];
+  const [student, teacher] = [await loadModel(job.student, context), await loadModel(job.teacher, context)];
   const hash = await stateDictHash(teacher.state);
   const belonging = student.record === undefined ? undefined : belongTogether(student.record, hash);
   if (belonging?.ok === false && job.anyTeacher !== true) throw new ArgumentError('--teacher', teacher.name, `the model that ${student.name} was cut from: ${belonging.reason}. With --any-teacher this one is taken`);
@@ -66,6 +68,7 @@ export async function distillJob(job: DistillJob, context: JobContext): Promise<
   const layerMap = mapOf(job.map, teacher.model, student.model, belonging?.ok === false ? undefined : student.record);
   using data = await openTrainingData(job.data, { images }, context);
   checkFits(data, teacher.model);
+  checkBatch(batch, data, context);
   await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'distill', data: data.hash, student: await stateDictHash(student.state), teacher: hash, steps, batch, lr, alpha, sigmas: job.sigmas, beta, decay, mask, map: layerMap.flat(), guard, images, seed }, { command: context.command, every: job.saveEvery, ...(job.keepEvery === undefined ? {} : { keepEvery: job.keepEvery }) });
   const samples = run && (await sampleGrid<Prunable>(job, data, seed, context));
   const latents = await data.latents();

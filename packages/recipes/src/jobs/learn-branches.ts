@@ -2,10 +2,11 @@ import { ArgumentError } from '@tinyfusion/core';
 import { MAR } from '@tinyfusion/models';
 import type { BranchDecision } from '@tinyfusion/sampler';
 import { stateDictHash } from '@tinyfusion/weights';
+import { checkWritable } from '@tinyfusion/weights/node';
 import { type LearnedBranches, checkWholeBlocks, learnBranches } from '../learn-branches.js';
 import { RunFolder } from '../runs/run-folder.js';
 import { type JobContext, leads, loadModel, write } from './context.js';
-import { checkFits, openTrainingData } from './training-data.js';
+import { checkBatch, checkFits, openTrainingData } from './training-data.js';
 import type { StoredDecision } from './decision.js';
 
 /** Options of `tinyfusion learn-branches`. */
@@ -32,12 +33,14 @@ export interface LearnBranchesJob {
 
 /** Learns which attention and MLP branches stay within a budget of time, and writes the decision as JSON. */
 export async function learnBranchesJob({ faster, steps, batch, parts, lr, gateLr, images, seed, ...job }: LearnBranchesJob, context: JobContext): Promise<void> {
-  const { model, state, name } = await loadModel(job.model);
+  await checkWritable(job.out);
+  const { model, state, name } = await loadModel(job.model, context);
   if (model instanceof MAR) throw new ArgumentError('--model', name, 'a DiT or SiT: the blocks of a MAR stay whole');
   checkWholeBlocks(model);
   const sha256 = await stateDictHash(state);
   using data = await openTrainingData(job.data, { images }, context);
   checkFits(data, model);
+  checkBatch(batch, data, context);
   await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'learn-branches', data: data.hash, model: sha256, faster, steps, batch, lr, gateLr, images, seed }, { command: context.command, every: job.saveEvery, ...(job.keepEvery === undefined ? {} : { keepEvery: job.keepEvery }) });
   const latents = await data.latents();
   const learned = await learnBranches(model, latents, { faster, steps, batchSize: batch, parts, lr, gateLr, seed, ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'branches.json' })), collective: context.collective });

@@ -1,15 +1,16 @@
 import { ArgumentError, type LongTaskOptions } from '@tinyfusion/core';
 import { type Decision, parseGroups } from '@tinyfusion/sampler';
 import { stateDictHash } from '@tinyfusion/weights';
+import { checkWritable } from '@tinyfusion/weights/node';
 import type { LatentDataset } from '../latents.js';
 import { learnMasks } from '../learn-masks.js';
 import type { Prunable } from '../objective.js';
 import { chooseByBlockError, chooseByBlockInfluence, chooseBySensitivity, chooseByTaylor } from '../prune.js';
 import { RunFolder } from '../runs/run-folder.js';
-import { depthOf } from '../stacks.js';
+import { checkStacksStay, depthOf } from '../stacks.js';
 import { type JobContext, leads, loadModel, write } from './context.js';
 import type { StoredDecision } from './decision.js';
-import { checkFits, openTrainingData } from './training-data.js';
+import { checkBatch, checkFits, openTrainingData } from './training-data.js';
 
 /** Options of `tinyfusion learn-masks`. */
 export interface LearnMasksJob {
@@ -42,15 +43,17 @@ export interface LearnMasksJob {
 
 /** Learns a decision and writes it, with its history, as JSON. */
 export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Promise<void> {
-  const { model, state, name } = await loadModel(job.model);
+  await checkWritable(job.out);
+  const { model, state, name } = await loadModel(job.model, context);
   const depth = depthOf(model);
   const groups = parseScheme(job.groups);
-  parseGroups(groups, depth); // a scheme that does not fit is an error before anything is computed
+  checkStacksStay(model, parseGroups(groups, depth)); // a scheme that does not fit is an error before anything is computed
   if (job.stopAt !== undefined && !(job.stopAt >= 0 && job.stopAt <= 1)) throw new ArgumentError('--stop-at', job.stopAt, 'a confidence from 0 to 1');
   const { steps, batch, lr, gateLr, update, images, per, stopAt, warmStart, seed } = job;
   const sha256 = await stateDictHash(state);
   using data = await openTrainingData(job.data, { images }, context);
   checkFits(data, model);
+  checkBatch(batch, data, context);
   await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'learn-masks', data: data.hash, model: sha256, groups: job.groups, steps, batch, lr, gateLr, update, images, per: per ?? null, stopAt: stopAt ?? null, warmStart: warmStart ?? null, seed }, { command: context.command, every: job.saveEvery, ...(job.keepEvery === undefined ? {} : { keepEvery: job.keepEvery }) });
   const latents = await data.latents();
   const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, parts: job.parts, recompute: job.recompute, lr: job.lr, gateLr: job.gateLr, update: job.update, ...(job.per === undefined ? {} : { per: job.per }), seed, ...(job.stopAt === undefined ? {} : { stop: { confidence: job.stopAt, stableSteps: job.steps / 10 } }), ...(job.warmStart === undefined ? {} : { warmStart: await scoresOf(job.warmStart, model, latents, job.seed, context) }), ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'masks.json' })), collective: context.collective });

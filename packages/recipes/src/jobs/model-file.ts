@@ -1,10 +1,14 @@
 import { ArgumentError } from '@tinyfusion/core';
 import { parseSafetensors } from '@tinyfusion/weights';
-import { writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
+import { checkWritable, writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
 
-/** Refuses a place for a model whose ending names no format: before hours of work, not after. @throws ArgumentError */
-export function checkModelPath(option: string, path: string): void {
+/**
+ * Whether a model can be written there: asked before hours of work, not after.
+ * @throws ArgumentError where the ending names no format; CheckpointError where nothing can be written
+ */
+export async function checkModelPath(option: string, path: string): Promise<void> {
   if (!/\.(safetensors|pt|pth|ckpt|npz)$/.test(path)) throw new ArgumentError(option, path, 'a path that ends in .safetensors, .pt or .npz');
+  await checkWritable(path);
 }
 
 /**

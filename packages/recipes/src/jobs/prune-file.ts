@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Rule, isRule, rules } from '../by-rule.js';
 import type { JobContext } from './context.js';
+import { checkModelPath } from './model-file.js';
 import { withBlocks } from './rebuilt.js';
 import { openWeights } from './weights-file.js';
 
@@ -32,6 +33,7 @@ export interface PruneFileJob {
 export async function pruneFileJob(job: PruneFileJob, context: JobContext): Promise<void> {
   if (job.method !== undefined && !isRule(job.method)) throw new ArgumentError('--method', job.method, `${Object.keys(rules).join(', ')}, or --keep: other choices have to run the model`);
   checkPlaces(job);
+  await checkModelPath('--out', job.out);
   await using checkpoint = await openWeights(job.ckpt, context);
   const weights = weightsOf(checkpoint, job.weights);
   const cuts = cutsOf(job, weights);

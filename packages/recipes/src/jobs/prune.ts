@@ -51,8 +51,8 @@ type Criterion = keyof typeof criteria;
 export async function pruneJob(job: PruneJob, context: JobContext): Promise<void> {
   checkOptions(job);
   if (job.ckpt !== undefined) return pruneFileJob({ ...job, ckpt: job.ckpt }, context);
-  checkModelPath('--out', job.out);
-  const { model, state, name, record: from } = await loadModel(job.model);
+  await checkModelPath('--out', job.out);
+  const { model, state, name, record: from } = await loadModel(job.model, context);
   const depth = depthOf(model);
   const count = job.count ?? Math.floor(depth / 2);
   if (count > depth) throw new ArgumentError('--count', count, `at most the model's ${depth} layers`);

@@ -1,12 +1,12 @@
 import { ArgumentError, DataError } from '@tinyfusion/core';
-import { type DiTConfig, type MARConfig, saveModel } from '@tinyfusion/models';
+import { DiT, type DiTConfig, MAR, type MARConfig, saveModel } from '@tinyfusion/models';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { RunFolder } from '../runs/run-folder.js';
 import { type Families, fashionMar, fashionTeacher, train } from '../train.js';
 import { type JobContext, leads, write } from './context.js';
 import { type SampleGridJob, sampleGrid } from './sample-grid.js';
-import { type TrainingData, openTrainingData } from './training-data.js';
+import { type TrainingData, checkBatch, openTrainingData } from './training-data.js';
 
 /** Options of `tinyfusion train --family`. */
 export interface TrainTeacherJob extends SampleGridJob {
@@ -36,6 +36,7 @@ export interface TrainTeacherJob extends SampleGridJob {
 export async function trainTeacherJob({ family, data: path, config: configPath, out, steps, batch = 64, parts, recompute, lr = 1e-3, seed, saveEvery, keepEvery, fast = false, ...grid }: TrainTeacherJob, context: JobContext): Promise<void> {
   using data = await openTrainingData(path, fast ? { images: 200 } : {}, context);
   const config = await configFor(family, data, configPath);
+  checkBatch(batch, data, context);
   const total = fast ? 4 : steps;
   const identity = { task: 'train', family, steps: total, batch, lr, seed, data: data.hash, ...(configPath === undefined ? {} : { config: JSON.stringify(config) }) };
   await using run = !leads(context) ? undefined : await RunFolder.open(out, identity, { command: context.command, every: saveEvery, ...(keepEvery === undefined ? {} : { keepEvery }) });
@@ -64,5 +65,9 @@ async function configFor(family: keyof Families, { shape, numClasses, name }: Tr
   const unknown = Object.keys(changes).filter((key) => !(key in base));
   if (unknown.length > 0) throw new ArgumentError('--config', unknown.join(', '), `some of ${Object.keys(base).join(', ')}`);
   for (const [key, fixed] of Object.entries({ inputSize: height, inChannels, numClasses })) if (key in changes && changes[key] !== fixed) throw new ArgumentError(`--config: ${key}`, changes[key], `${fixed}, which the data have`);
-  return { ...fitted, ...changes };
+  const changed = { ...fitted, ...changes };
+  // what does not fit together is found when a model is made
+  const made = family === 'MAR' ? new MAR(changed as MARConfig, { init: 'zeros' }) : new DiT(changed as DiTConfig, { init: 'zeros' });
+  made.dispose();
+  return changed;
 }

@@ -3,7 +3,9 @@ import { type ImageDataset, firstImages } from '@tinyfusion/data';
 import { Pack, loadIdxFolder, readPackInfo } from '@tinyfusion/data/node';
 import { fashionMnistClassNames, loadAutoencoder, loadFashionMnist } from '@tinyfusion/fashion-mnist';
 import { loadAutoencoderKL } from '@tinyfusion/models';
+import { singleCollective } from '@tinyfusion/train';
 import { type LatentDataset, encodeDataset } from '../latents.js';
+import { rowsOfRank } from '../loop.js';
 import type { Prunable } from '../objective.js';
 import { packLatents } from '../pack-latents.js';
 import { dataHash } from '../runs/data-hash.js';
@@ -18,6 +20,8 @@ export interface TrainingData extends Disposable {
   /** `[H, W, C]` of a latent. */
   shape: readonly [number, number, number];
   numClasses: number;
+  /** How many there are; views of one image are one. */
+  count: number;
   /** Reads or encodes them. Every rank of a collective has to ask. */
   latents(): Promise<LatentDataset>;
 }
@@ -37,7 +41,7 @@ export async function openTrainingData(path: string | undefined, { images = Infi
   if (path !== undefined && (await readPackInfo(path)) !== undefined) {
     const pack = await Pack.open(path);
     const { kind, shape, classNames } = pack.info;
-    if (kind === 'latents') return { hash: pack.fingerprint, name: `${pack.count} latents of ${path}`, shape, numClasses: classNames.length, latents: async () => packLatents(pack), [Symbol.dispose]: () => pack.close() };
+    if (kind === 'latents') return { hash: pack.fingerprint, name: `${pack.count} latents of ${path}`, shape, numClasses: classNames.length, count: pack.count, latents: async () => packLatents(pack), [Symbol.dispose]: () => pack.close() };
     try {
       return encodedHere(firstImages(await unpacked(pack, path), images), `${path}`, context);
     } finally {
@@ -54,6 +58,7 @@ function encodedHere(data: ImageDataset, from: string, context: JobContext): Tra
     name: `the first ${data.labels.length} images of ${from}`,
     shape: [8, 8, 4],
     numClasses: data.numClasses,
+    count: data.labels.length,
     latents: async () => {
       const vae = await loadAutoencoderKL(await loadAutoencoder());
       try {
@@ -80,4 +85,10 @@ export function checkFits({ shape, numClasses, name }: TrainingData, { config }:
   const { inputSize, inChannels } = config;
   if (shape[0] !== inputSize || shape[1] !== inputSize || shape[2] !== inChannels) throw new ArgumentError('--data', name, `latents of ${inputSize}×${inputSize}×${inChannels}, as the model takes; these are ${shape.join('×')}`);
   if (numClasses > config.numClasses) throw new ArgumentError('--data', name, `at most the model's ${config.numClasses} classes; these have ${numClasses}`);
+}
+
+/** @throws ArgumentError where there are fewer samples than a batch has, or fewer in a batch than processes that share it */
+export function checkBatch(batch: number, { count, name }: TrainingData, { collective = singleCollective() }: JobContext): void {
+  if (batch > count) throw new ArgumentError('--batch', batch, `at most the ${count} samples of ${name}`);
+  rowsOfRank(collective, batch);
 }

@@ -49,7 +49,7 @@ type Rules = Required<Pick<RunFolderOptions, 'every' | 'last'>> & Pick<RunFolder
 /**
  * A folder that a run is kept in, so that it can be killed at any moment and goes on:
  *
- * - `run.json`: which run it is. Another one is refused
+ * - `run.json`: which run it is. Another one is refused where steps are saved
  * - `step-000500-1a2b3c4d.safetensors`: saved runs, with a part of the file's SHA-256; written beside, synced and renamed.
  *   One that is damaged is set aside, and the one before it is used
  * - `model.safetensors`, `best.safetensors`: the result so far, and the best by the metric that the recipe is given (of mask
@@ -84,7 +84,7 @@ export class RunFolder {
     await makeFolder(path);
     const unlock = await lockFolder(path);
     try {
-      await checkIdentity(join(path, 'run.json'), identity, command);
+      await checkIdentity(path, identity, command);
       await removeParts(path);
       const resume = await newest(path);
       const step = resume?.step ?? 0;
@@ -217,9 +217,11 @@ async function removeParts(path: string): Promise<void> {
   for (const name of await readdir(path)) if (/\.[0-9a-f]{8}\.part$/.test(name)) await rm(join(path, name), { force: true });
 }
 
-async function checkIdentity(path: string, identity: RunIdentity, command: string): Promise<void> {
+async function checkIdentity(folder: string, identity: RunIdentity, command: string): Promise<void> {
+  const path = join(folder, 'run.json');
   const text = await readFile(path, 'utf8').catch(() => undefined);
-  if (text === undefined) return writeFileAtomic(path, `${JSON.stringify({ version: 1, identity, command, started: new Date().toISOString() }, null, 2)}\n`);
+  const begin = (): Promise<void> => writeFileAtomic(path, `${JSON.stringify({ version: 1, identity, command, started: new Date().toISOString() }, null, 2)}\n`);
+  if (text === undefined) return begin();
   let stored: { identity?: RunIdentity };
   try {
     stored = JSON.parse(text) as { identity?: RunIdentity };
@@ -229,6 +231,11 @@ async function checkIdentity(path: string, identity: RunIdentity, command: strin
   const before = stored.identity ?? {};
   const different = [...new Set([...Object.keys(before), ...Object.keys(identity)])].filter((name) => JSON.stringify(before[name]) !== JSON.stringify(identity[name]));
   if (different.length === 0) return;
+  if ((await savesIn(folder)).length === 0) {
+    // a run that was refused, or ended before its first save, is in nobody's way; nor is a best of it
+    for (const name of ['best.json', 'best.safetensors']) await rm(join(folder, name), { force: true });
+    return begin();
+  }
   const told = different.map((name) => `${name} was ${JSON.stringify(before[name] ?? null)} and is ${JSON.stringify(identity[name] ?? null)}`);
   throw new CheckpointError(`${path} is of another run: ${told.join('; ')}. Give the same options and data to go on, or another folder to start anew`);
 }
