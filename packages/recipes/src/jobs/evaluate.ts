@@ -48,10 +48,13 @@ export interface EvaluateJob {
  */
 export async function evaluateImagesJob(referencePath: string, samplesPath: string | undefined, job: EvaluateJob, context: JobContext): Promise<void> {
   if (job.json !== undefined) await checkWritable(job.json);
-  const network = await openNetwork(job, context);
   const options = { skipBroken: job.skipBroken, signal: alone(context) };
+  if (samplesPath === undefined && job.ckpt === undefined) throw new ArgumentError('samples', undefined, 'an .npz or a folder of images that is measured against the reference, or --ckpt with the weights of a model that draws them');
   await using reference = await openReference(referencePath, options, context);
-  await using samples = samplesPath === undefined ? await drawnSamples(job, context) : await openSamples(samplesPath, options);
+  await using files = samplesPath === undefined ? undefined : await openSamples(samplesPath, options);
+  const network = await openNetwork(job, context);
+  await using drawn = files === undefined ? await drawnSamples(job, context) : undefined;
+  const samples = (files ?? drawn)!;
   const { warnings, ...numbers } = await evaluateImages(network.network, reference, samples, { metrics: job.metrics, batchSize: job.batch, seed: job.seed, ...context });
   network.dispose();
   if (!leads(context)) return;
@@ -75,8 +78,7 @@ export async function openNetwork({ inception = 'inception', dinov2 }: Pick<Eval
 
 /** What a published model draws, as samples. */
 async function drawnSamples(job: EvaluateJob, context: JobContext): Promise<ImageSource & AsyncDisposable> {
-  if (job.ckpt === undefined) throw new ArgumentError('samples', undefined, 'an .npz or a folder of images that is measured against the reference, or --ckpt with the weights of a model that draws them');
-  const model = await openReferenceModel({ ...job, ckpt: job.ckpt }, context);
+  const model = await openReferenceModel({ ...job, ckpt: job.ckpt! }, context);
   const labels = labelsFor({ count: job.samples ?? 50_000, seed: job.seed }, [], model.numClasses);
   // DiT's protocol for measuring: 250 steps, guidance 1.5
   const draw = () => model.draw(labels, { cfg: 1.5, ...job, batch: job.batch ?? 32, ...context });
@@ -86,7 +88,7 @@ async function drawnSamples(job: EvaluateJob, context: JobContext): Promise<Imag
 /** Measures a model against the embedded test images. */
 export async function evaluateJob({ model: path, samples = 2000, batch, steps = 20, cfg = 1.5, compile, seed, json }: EvaluateJob, context: JobContext): Promise<void> {
   if (json !== undefined) await checkWritable(json);
-  const { model, name } = await loadModel(path);
+  const { model, name } = await loadModel(path, context);
   const [vae, network] = [await loadAutoencoderKL(await loadAutoencoder()), await embeddedNetwork()];
   const real = await referenceFeatures(network, await loadFashionMnist('test'), 10_000, context);
   // every rank has something to draw

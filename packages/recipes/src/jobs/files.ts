@@ -1,12 +1,11 @@
-import { ArgumentError, printable } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions, printable } from '@tinyfusion/core';
 import { type Naming, recognise, renamed } from '@tinyfusion/models';
 import { type PruneRecord, describeRecord, findStacks, readPruneRecord } from '@tinyfusion/pruning';
 import { type StateDict, weightsOf, withDtype } from '@tinyfusion/weights';
-import { openCheckpoint, writeCheckpoint } from '@tinyfusion/weights/node';
-import { stat } from 'node:fs/promises';
+import { writeCheckpoint } from '@tinyfusion/weights/node';
 import { basename } from 'node:path';
 import type { JobContext } from './context.js';
-import { openWeights } from './weights-file.js';
+import { openFile, openWeights } from './weights-file.js';
 
 /** Jobs on checkpoint files that run no model. */
 
@@ -29,10 +28,10 @@ export interface Inspection {
   beside: string[];
 }
 
-/** Looks into a checkpoint without reading a tensor. */
-export async function inspect(path: string): Promise<Inspection> {
-  const { size } = await stat(path).catch(() => ({ size: 0 }));
-  await using checkpoint = await openCheckpoint(path);
+/** Looks into a checkpoint without reading a tensor; one that is elsewhere is fetched into the cache. */
+export async function inspect(path: string, context: LongTaskOptions = {}): Promise<Inspection> {
+  await using checkpoint = await openWeights(path, context);
+  await using file = await openFile(path, context);
   const types: Record<string, number> = {};
   let parameters = 0;
   for (const { dtype, shape } of checkpoint.tensors.values()) {
@@ -47,7 +46,7 @@ export async function inspect(path: string): Promise<Inspection> {
   const prune = readPruneRecord(checkpoint.metadata);
   const { extra } = checkpoint as StateDict & { extra?: unknown };
   const beside = [...checkpoint.metadata.keys(), ...(typeof extra === 'object' && extra !== null ? Object.keys(extra) : [])];
-  return { file: basename(path), bytes: size, tensors: checkpoint.tensors.size, parameters, types, parts, ...(model === undefined ? {} : { model }), ...(prune === undefined ? {} : { prune }), stacks: findStacks(weights).stacks.map(({ name, blocks, parameters: values }) => ({ name, blocks, parameters: values })), beside };
+  return { file: basename(path), bytes: file.size, tensors: checkpoint.tensors.size, parameters, types, parts, ...(model === undefined ? {} : { model }), ...(prune === undefined ? {} : { prune }), stacks: findStacks(weights).stacks.map(({ name, blocks, parameters: values }) => ({ name, blocks, parameters: values })), beside };
 }
 
 /** Options of `tinyfusion inspect`. */
@@ -57,9 +56,10 @@ export interface InspectJob {
 }
 
 /** Prints what is in a checkpoint. */
-export async function inspectJob(path: string, { tensors = false, json = false }: InspectJob): Promise<void> {
-  const found = await inspect(path);
-  if (json) console.log(JSON.stringify(found, null, 2));
+export async function inspectJob(path: string, { tensors = false, json = false }: InspectJob, context: LongTaskOptions = {}): Promise<void> {
+  const found = await inspect(path, context);
+  const listed = tensors ? await listOf(path, context) : [];
+  if (json) console.log(JSON.stringify(tensors ? { ...found, list: listed } : found, null, 2));
   else {
     const { file, bytes, model, prune, parts, beside, stacks } = found;
     // names are what the file's writer wanted them to be
@@ -71,9 +71,13 @@ export async function inspectJob(path: string, { tensors = false, json = false }
     if (model === undefined && stacks.length > 0) console.log(`stacks: ${list(stacks.map(({ name, blocks, parameters }) => `${name} (${blocks} blocks, ${(parameters / 1e6).toFixed(2)} M values)`))}`);
     if (beside.length > 0) console.log(`beside the tensors: ${list(beside)}`);
   }
-  if (!tensors) return;
-  await using checkpoint = await openCheckpoint(path);
-  for (const [name, { dtype, shape }] of checkpoint.tensors) console.log(`${printable(name)} ${dtype} [${shape.join(', ')}]`);
+  if (!json) for (const { name, dtype, shape } of listed) console.log(`${printable(name)} ${dtype} [${shape.join(', ')}]`);
+}
+
+/** Every tensor's name, type and shape. */
+async function listOf(path: string, context: LongTaskOptions): Promise<{ name: string; dtype: string; shape: readonly number[] }[]> {
+  await using checkpoint = await openWeights(path, context);
+  return Array.from(checkpoint.tensors, ([name, { dtype, shape }]) => ({ name, dtype, shape }));
 }
 
 /** Options of `tinyfusion convert`. */

@@ -30,6 +30,12 @@ export async function packJob(path: string, { vae, size, classes, flip, batch, s
   if (vae !== undefined && source.kind === 'latents') throw new ArgumentError('--vae', vae, `to be left out: ${path} has latents already`);
   if (source.kind === 'latents' && !flip) throw new ArgumentError('--no-flip', true, `to be left out: ${path} has latents, with the views that they have`);
   const encoder = vae === undefined ? undefined : await openImageEncoder(vae, { seed }, context);
+  try {
+    encoder?.latentShape(source.shape); // images that it does not take are an error before there is a folder
+  } catch (error) {
+    encoder?.dispose();
+    throw error;
+  }
   await makeFolder(out);
   const unlock = await lockFolder(out);
   try {

@@ -24,6 +24,9 @@ export async function statsJob(paths: readonly string[], { layout, batch, skipBr
   const ending = layout === 'torch-fidelity' ? '.pt' : '.npz';
   if (!out.endsWith(ending)) throw new ArgumentError('--out', out, `a name that ends in ${ending}, as ${layout}'s files`);
   await checkWritable(out);
+  for (const path of paths) {
+    await using _ = await openSamples(path, { skipBroken, signal: alone(context) }); // what is no set is an error before a network is fetched
+  }
   const { network, dispose } = await openNetwork(job, context);
   const net = setNetwork(network);
   if (layout === 'adm' && net.spatialDimension === 0) throw new ArgumentError('--layout', layout, `pytorch-fid or torch-fidelity: ${net.name} has no spatial features`);

@@ -1,6 +1,6 @@
 import { CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
 import { type Source, type StateDict, fetchCheckpoint, fetchFile, isLocatable, knownCheckpoints } from '@tinyfusion/weights';
-import { fileSource, nodeCache, openCheckpoint } from '@tinyfusion/weights/node';
+import { fileSource, loadCheckpoint, nodeCache, openCheckpoint } from '@tinyfusion/weights/node';
 import { access } from 'node:fs/promises';
 
 /** Files by their path, or where there is none by the name of a published one, which is fetched into the cache. */
@@ -22,6 +22,13 @@ async function isWanted(path: string): Promise<boolean> {
 /** A checkpoint, read lazily. Close it. @throws CheckpointError where it is neither here nor to be had */
 export async function openWeights(path: string, context: LongTaskOptions): Promise<StateDict & AsyncDisposable> {
   return (await isWanted(path)) ? fetchCheckpoint(path, nodeCache(), fetchOptions(context)) : openCheckpoint(path);
+}
+
+/** A checkpoint, read whole. Throws as {@link openWeights} does. */
+export async function loadWeights(path: string, context: LongTaskOptions): Promise<StateDict> {
+  if (!(await isWanted(path))) return loadCheckpoint(path);
+  await using file = await fetchFile(path, nodeCache(), fetchOptions(context));
+  return loadCheckpoint(file.name);
 }
 
 /** The file itself. Throws as {@link openWeights} does. */
