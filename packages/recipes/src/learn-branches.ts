@@ -16,7 +16,7 @@ import { type Objective, objectiveOf } from './objective.js';
 /**
  * Learns which attention and which MLP branches to keep, for a model that is as much faster on the device at hand as one
  * asks for: finer than the paper, which names it as future work. Blocks and branches are timed first; their expected time
- * joins the loss where it is above the budget, and the decision keeps to the budget exactly. A block that loses both
+ * joins the loss where it is above the budget, and the decision keeps to the budget, and uses 95 % of it where choices can. A block that loses both
  * branches is cut whole, so all of its time counts. At the end the whole model and what is left are timed in turns, to
  * say what came of it.
  *
@@ -90,7 +90,7 @@ export async function learnBranches(teacher: DiT, data: LatentDataset, options: 
   const [weightOptimizer, gateOptimizer] = [new AdamW(adapters.parameters()), new AdamW(gates.parameters())];
   const ema = new Ema(gates.parameters(), { decay: 0.999, warmUp: true });
   let losses: [number, number][] = [];
-  const decided = async (): Promise<BranchDecision> => branchDecision(gates.groups, (await Promise.all(ema.averages().map((g) => g.data()))) as Float32Array[], scaling(steps - 1, steps), { costs, budget });
+  const decided = async (): Promise<BranchDecision> => branchDecision(gates.groups, (await Promise.all(ema.averages().map((g) => g.data()))) as Float32Array[], scaling(steps - 1, steps), { costs, budget, use: 0.95 });
   let decision: BranchDecision;
   try {
     await optimise(

@@ -17,6 +17,8 @@ export interface DecideBranchesOptions {
   costs: BranchCosts;
   /** Most that what is kept may cost together, in the unit of `costs`; what a block costs beside its branches counts where one of them is kept. */
   budget: number;
+  /** Share of the budget that is used, where choices can ({@link Budget}). Default 0. */
+  use?: number;
 }
 
 /** Branches by block. */
@@ -68,7 +70,7 @@ export class BranchGates extends OptionGates<OptionGroup> {
  * @param gates values by group, one an option
  */
 export function branchDecision(groups: readonly OptionGroup[], gates: readonly ArrayLike<number>[], scaling: number, options?: DecideBranchesOptions): BranchDecision {
-  const bounds: Budget | undefined = options === undefined ? undefined : { costs: branchCosts(options.costs), budget: options.budget };
+  const bounds: Budget | undefined = options === undefined ? undefined : { ...options, costs: branchCosts(options.costs) };
   const decision: Decision | PricedDecision = bounds === undefined ? decide(groups, gates, scaling) : decideWithin(groups, gates, scaling, bounds);
   const kept = new Set(decision.kept);
   const blocks = Array.from({ length: groups.reduce((sum, { size }) => sum + size, 0) / 2 }, (_, block) => block);

@@ -1,3 +1,4 @@
+import { ArgumentError } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
 import type { AnyGroup } from './groups.js';
 import { straightThrough } from './straight-through.js';
@@ -41,8 +42,9 @@ export function choiceMasks({ size, options, relaxed }: AnyGroup, choices: tf.Te
   return tf.unstack(tf.matMul(choices, table), 1) as tf.Tensor1D[];
 }
 
-/** The draw of one group, on the CPU. @param perturbed logits + noise */
+/** The draw of one group, on the CPU. @param perturbed logits + noise @throws ArgumentError where one is not finite */
 export function pick(group: AnyGroup, perturbed: readonly number[]): Pick {
+  if (!perturbed.every(Number.isFinite)) throw new ArgumentError(`gates of the group from layer ${group.start}, scaled, with noise`, perturbed, 'finite numbers; learning has diverged where gates are not: lower their learning rate');
   if (group.relaxed === true) return [...perturbed.keys()].sort((a, b) => perturbed[b]! - perturbed[a]!).slice(0, group.kept);
   return [perturbed.indexOf(perturbed.reduce((a, b) => Math.max(a, b)))];
 }

@@ -46,6 +46,8 @@ export interface ParseGroupsOptions {
  * @throws ArgumentError where they do not add up to the depth, or a group keeps none, or more than it has
  */
 export function parseGroups(scheme: GroupScheme, depth: number, { mostOptions = 20_000 }: ParseGroupsOptions = {}): Group[] {
+  if (!Number.isInteger(depth) || depth < 1) throw new ArgumentError('groups: depth', depth, 'a positive number of layers');
+  if (typeof scheme !== 'string' && !(Array.isArray(scheme) && scheme.every(Array.isArray))) throw new ArgumentError('groups', scheme, "N:M, e.g. '1:2', or a list of [N, M]");
   const list = typeof scheme === 'string' ? repeat(scheme, depth) : scheme;
   const total = list.reduce((sum, [, size]) => sum + size, 0);
   if (total !== depth) throw new ArgumentError('groups', scheme, `groups that cover the model's ${depth} layers; these cover ${total}`);

@@ -23,6 +23,8 @@ interface Candidates {
   logP: number[] | Float64Array;
   from: number[] | Int32Array;
   option: number[] | Int32Array;
+  /** From the cheapest on, of equals from the likeliest. Default: as they are. */
+  order?: number[];
 }
 
 /** With more candidates than this, those of nearly the same cost count as one. */
@@ -112,7 +114,8 @@ function every(before: Choices, all: readonly Priced[], options: readonly number
       grown.option.push(option);
     }
   }
-  return grown;
+  const { cost, logP } = grown;
+  return { ...grown, order: [...cost.keys()].sort((a, b) => cost[a]! - cost[b]! || logP[b]! - logP[a]!) };
 }
 
 /** The same, the likeliest alone of those whose costs are in the same interval of a width. */
@@ -140,24 +143,27 @@ function likeliestByCost(before: Choices, all: readonly Priced[], options: reado
  * The partial choices to hold on to, with the one that keeps nothing.
  * @param free cost up to which everything can follow, so that only the likeliest is of use
  */
-function next(grown: Candidates, before: Choices, all: readonly Priced[], { same, free }: { same: number; free: number }): Choices {
-  const { cost, logP } = grown;
-  const order = Array.from(cost, (_, i) => i).filter((i) => logP[i]! > -Infinity);
-  order.sort((a, b) => cost[a]! - cost[b]! || logP[b]! - logP[a]!);
-  const kept: number[] = [];
+function next({ cost, logP, from, option, order }: Candidates, before: Choices, all: readonly Priced[], { same, free }: { same: number; free: number }): Choices {
+  const kept = new Int32Array(cost.length);
+  let count = 0;
   let [dearest, most] = [-Infinity, -Infinity];
-  for (const i of order) {
+  for (let at = 0; at < cost.length; at++) {
+    const i = order === undefined ? at : order[at]!;
     if (!(logP[i]! > most + TIE || (logP[i]! > most - TIE && cost[i]! > dearest + same))) continue;
-    if (cost[i]! <= free) kept.length = 0;
-    kept.push(i);
+    if (cost[i]! <= free) count = 0;
+    kept[count++] = i;
     [dearest, most] = [cost[i]!, Math.max(most, logP[i]!)];
   }
-  const empty = all.findIndex((option) => option.empty);
-  const nothing = empty < 0 ? -Infinity : before.logP[0]! + all[empty]!.logP;
-  return {
-    cost: Float64Array.from([-1, ...kept], (i) => (i < 0 ? 0 : cost[i]!)),
-    logP: Float64Array.from([-1, ...kept], (i) => (i < 0 ? nothing : logP[i]!)),
-    from: Int32Array.from([-1, ...kept], (i) => (i < 0 ? 0 : grown.from[i]!)),
-    option: Int32Array.from([-1, ...kept], (i) => (i < 0 ? Math.max(0, empty) : grown.option[i]!)),
-  };
+  const states: Choices = { cost: new Float64Array(count + 1), logP: new Float64Array(count + 1), from: new Int32Array(count + 1), option: new Int32Array(count + 1) };
+  const empty = all.findIndex((o) => o.empty);
+  states.logP[0] = empty < 0 ? -Infinity : before.logP[0]! + all[empty]!.logP;
+  states.option[0] = Math.max(0, empty);
+  for (let place = 1; place <= count; place++) {
+    const i = kept[place - 1]!;
+    states.cost[place] = cost[i]!;
+    states.logP[place] = logP[i]!;
+    states.from[place] = from[i]!;
+    states.option[place] = option[i]!;
+  }
+  return states;
 }

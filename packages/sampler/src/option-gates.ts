@@ -68,9 +68,12 @@ export abstract class OptionGates<G extends AnyGroup = AnyGroup> extends Module 
    * Of relaxed groups, the N highest layers, with the gradient of their relaxation ({@link relaxedTopK}). Upstream: `gumbel_softmax(gate · scaling, τ, hard=True)`.
    *
    * @param batch N
+   * @throws ArgumentError where an option is out of its range. That gates are finite is not looked at: it would be to wait for the device
    */
   sample(batch: number, { tau, scaling, per = 'sample', rng, gumbel }: SampleMasksOptions): SampledMasks {
-    checkTau('sample', tau);
+    if (!Number.isInteger(batch) || batch < 1) throw new ArgumentError('sample: batch', batch, 'a positive integer');
+    if (per !== 'sample' && per !== 'batch') throw new ArgumentError('sample: per', per, "'sample' or 'batch'");
+    checkDraw('sample', tau, scaling);
     const rows = per === 'batch' ? 1 : batch;
     return tf.tidy(() => {
       const choices = this.groups.map((group, i) => {
@@ -88,9 +91,10 @@ export abstract class OptionGates<G extends AnyGroup = AnyGroup> extends Module 
    * One draw for a whole batch, known on the CPU, so that dropped layers need not be computed ({@link skippingHook}). The
    * gates are few: a copy of them is read whenever they have changed, and the draw is made here. The same distribution as
    * `sample` with `per: 'batch'`.
+   * @throws ArgumentError where an option is out of its range, or a gate is not finite
    */
   async sampleForBatch({ tau, scaling, rng, lag = 0 }: SampleForBatchOptions): Promise<BatchDraw> {
-    checkTau('sampleForBatch', tau);
+    checkDraw('sampleForBatch', tau, scaling);
     const source = requireRng('sampleForBatch: rng', rng);
     const noise = this.groups.map((group) => source.gumbel(gateCount(group)));
     const before = this.#reads.at(-1);
@@ -126,6 +130,7 @@ export abstract class OptionGates<G extends AnyGroup = AnyGroup> extends Module 
   }
 }
 
-function checkTau(method: string, tau: number): void {
-  if (!(tau > 0)) throw new ArgumentError(`${method}: tau`, tau, 'more than 0');
+function checkDraw(method: string, tau: number, scaling: number): void {
+  if (!(tau > 0 && tau < Infinity)) throw new ArgumentError(`${method}: tau`, tau, 'a finite number above 0');
+  if (!(scaling >= 0 && scaling < Infinity)) throw new ArgumentError(`${method}: scaling`, scaling, 'a finite number from 0, e.g. 100');
 }

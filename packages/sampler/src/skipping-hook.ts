@@ -17,10 +17,12 @@ import { unitOf } from './unit.js';
  *
  * @param draw from `sampleForBatch`
  * @param masks the draw's, `[N]` each; borrowed while the hook is in use
- * @throws ArgumentError in use, where the model has another number of layers
+ * @throws ArgumentError where a kept layer is not one of the draw's, and in use, where the model has another number of layers
  */
 export function skippingHook(draw: { readonly kept: readonly number[]; readonly units: number }, masks?: readonly tf.Tensor1D[]): BlockHook {
   if (masks !== undefined && masks.length !== draw.units) throw new ArgumentError('skippingHook: masks', masks.length, `one for each of the draw's ${draw.units} layers`);
+  const beyond = draw.kept.find((layer) => !Number.isInteger(layer) || layer < 0 || layer >= draw.units);
+  if (beyond !== undefined) throw new ArgumentError('skippingHook: kept', beyond, `layers from 0 to ${draw.units - 1}`);
   const kept = new Set(draw.kept);
   return (site, x, run) => {
     const unit = unitOf('skippingHook: draw', site, draw.units);
