@@ -20,6 +20,15 @@ describe('programs in READMEs and guides', () => {
     for (const path of packages) expect(programs.some(([name]) => name.startsWith(path)), path).toBe(true);
   });
 
+  // what is only there because something else needs it does not resolve under pnpm and Yarn's PnP
+  it.each(['README.md', ...packages])('%s installs what its programs import', (path) => {
+    const text = read(path);
+    const installed = Array.from(text.matchAll(/^npm install (.*)$/gm), ([, names]) => names!.split(' ')).flat();
+    const imported = programs.filter(([name]) => name.startsWith(`${path} `)).flatMap(([, code]) => Array.from(code.matchAll(/^import (?:[^';]* from )?'((?!node:)(?:@[^/']+\/)?[^/']+)/gm), ([, name]) => name!));
+    expect(imported).not.toEqual([]);
+    expect(installed).toEqual(expect.arrayContaining(imported));
+  });
+
   it('their types are right', async () => {
     // below test/, where every package is installed
     const folder = join(root, 'test/node_modules/.cache/readme-types');
@@ -29,7 +38,7 @@ describe('programs in READMEs and guides', () => {
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ extends: join(root, 'tsconfig.base.json'), compilerOptions: { types: ['node'] }, include: ['*.ts'] }));
     const errors = await promisify(execFile)(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder]).then(() => '', ({ stdout }: { stdout: string }) => stdout);
     expect(errors).toBe('');
-  }, 300_000);
+  }, 600_000);
 
   it.each(programs)('%s', async (name, code) => expect(await runProgram(name, code)).not.toBe(''), 120_000);
 });
