@@ -52,6 +52,9 @@ const side = upTo(4096);
 
 const threads = upTo(Math.max(64, availableParallelism()));
 
+/** An option that may come several times. */
+const several = (text: string, before: readonly string[] = []): string[] => [...before, text];
+
 const sigmas = (text: string): number | 'auto' => (text === 'auto' ? text : number(text));
 
 const seeds = (text: string): number[] => text.split(',').map(seed);
@@ -171,6 +174,7 @@ export function program(): Command {
     .option('--ckpt <file>', 'weights of a published DiT, SiT or MAR: .pt, .safetensors, .npz; or their name, e.g. tinydit-d14')
     .option('--heads <n>', 'with --ckpt: attention heads of a model that is as wide as no published one', count)
     .option('--weights <key>', 'which weights of a training checkpoint (default: ema, then model)')
+    .option('--lora <path>', 'put a PEFT adapter into the weights: its folder, with @ and a strength or without, e.g. style@0.8; may come several times', several)
     .option('--vae <file>', 'with --ckpt: weights of the autoencoder (default: what the model was trained with, fetched)')
     .option('--preview <file>', 'with --ckpt: weights of TAESD; what is being drawn is shown in <out>.preview.png')
     .addOption(new Option('--dtype <type>', 'how weights are held on the device: float32, or in half, a quarter or an eighth of its space').choices(['F32', 'F16', 'I8', 'I4']).default('F32'))
@@ -239,6 +243,7 @@ export function program(): Command {
     .argument('<to>', 'ends in .safetensors, .pt, .npz or .onnx')
     .addOption(new Option('--dtype <type>', 'type of the floats (default: as they are)').choices(['F32', 'F16']))
     .addOption(new Option('--names <whose>', 'names of a DiT’s or an autoencoder’s tensors (default: as they are)').choices(['upstream', 'diffusers']))
+    .option('--lora <path>', 'put a PEFT adapter into the weights: its folder, with @ and a strength or without, e.g. style@0.8; may come several times', several)
     .option('--weights <key>', 'which weights of a training checkpoint (default: ema, then model)')
     .option('--whole', 'all tensors of a training checkpoint, under their paths')
     .option('--model <name>', 'to .onnx: the model of a published checkpoint, e.g. DiT-D14/2')

@@ -4,6 +4,7 @@ import { type PruneRecord, describeRecord, findStacks, readPruneRecord } from '@
 import { type StateDict, weightsOf, withDtype } from '@tinyfusion/weights';
 import { writeCheckpoint } from '@tinyfusion/weights/node';
 import { basename } from 'node:path';
+import { type AdapterChoice, withAdapters } from './adapter-files.js';
 import type { JobContext } from './context.js';
 import { openFile, openWeights } from './weights-file.js';
 
@@ -81,7 +82,7 @@ async function listOf(path: string, context: LongTaskOptions): Promise<{ name: s
 }
 
 /** Options of `tinyfusion convert`. */
-export interface ConvertJob {
+export interface ConvertJob extends AdapterChoice {
   dtype?: 'F32' | 'F16';
   weights?: string;
   whole?: boolean;
@@ -90,10 +91,10 @@ export interface ConvertJob {
 }
 
 /** Writes a checkpoint in another format or type, tensor by tensor. */
-export async function convertJob(from: string, to: string, { dtype, weights, whole = false, names }: ConvertJob, context: JobContext): Promise<void> {
+export async function convertJob(from: string, to: string, { dtype, weights, whole = false, names, lora }: ConvertJob, context: JobContext): Promise<void> {
   if (whole && weights !== undefined) throw new ArgumentError('--weights', weights, 'nothing where --whole keeps all');
   await using checkpoint = await openWeights(from, context);
-  const own = whole ? checkpoint : weightsOf(checkpoint, weights);
+  const own = await withAdapters(whole ? checkpoint : weightsOf(checkpoint, weights), lora, context);
   const chosen = names === undefined ? own : renamed(own, names);
   await writeCheckpoint(to, dtype === undefined ? chosen : withDtype(chosen, dtype), context);
   console.log(`wrote ${to}`);

@@ -5,13 +5,14 @@ import type { ExportableModel, OnnxPart } from '@tinyfusion/onnx';
 import { writeOnnx } from '@tinyfusion/onnx/node';
 import { PRUNE_RECORD_KEY } from '@tinyfusion/pruning';
 import { type StateDict, weightsOf } from '@tinyfusion/weights';
+import { type AdapterChoice, withAdapters } from './adapter-files.js';
 import type { JobContext } from './context.js';
 import { withHeads } from './reference-model.js';
 import { rebuilt } from './rebuilt.js';
 import { openWeights } from './weights-file.js';
 
 /** Options of `tinyfusion convert` to `.onnx`. */
-export interface OnnxJob {
+export interface OnnxJob extends AdapterChoice {
   /** Name of a published model, where the checkpoint is not ours. */
   model?: string;
   /** Its attention heads, where it is as wide as no published one. */
@@ -22,9 +23,9 @@ export interface OnnxJob {
 }
 
 /** Writes a model as ONNX: a checkpoint of ours, a published DiT, SiT or MAR, or an autoencoder. */
-export async function onnxJob(from: string, to: string, { model: name, heads, part, dtype, weights }: OnnxJob, context: JobContext): Promise<void> {
+export async function onnxJob(from: string, to: string, { model: name, heads, part, dtype, weights, lora }: OnnxJob, context: JobContext): Promise<void> {
   await using checkpoint = await openWeights(from, context);
-  const whole = rebuilt(checkpoint);
+  const whole = await withAdapters(rebuilt(checkpoint), lora, context);
   const state = weightsOf(whole, weights);
   const model = await modelOf(whole, state, name, heads);
   const record = checkpoint.metadata.get(PRUNE_RECORD_KEY);

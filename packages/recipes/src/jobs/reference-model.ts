@@ -7,12 +7,13 @@ import { type Shared, breathe } from '../loop.js';
 import { type BatchShare, batchesInOrder } from '../shared-batches.js';
 import { type SampleReferenceOptions, type Solver, referenceDenoisers, sampleReference, sampleReferenceWith } from '../sample-reference.js';
 import { findStepSchedule, toldCalibration } from '../step-caching.js';
+import { type AdapterChoice, withAdapters } from './adapter-files.js';
 import { without } from './context.js';
 import { rebuilt } from './rebuilt.js';
 import { openWeights } from './weights-file.js';
 
 /** Files and options that make a published model. */
-export interface ReferenceModelOptions {
+export interface ReferenceModelOptions extends AdapterChoice {
   /** One of `presets`. */
   model?: string;
   /** A file, or a name of `knownCheckpoints`. */
@@ -61,10 +62,10 @@ export const withHeads = (name: string, heads: number | undefined): Pick<LoadRef
 const streams = { philox: createRng, 'torch-cuda': torchCuda, 'torch-cpu': torchCpu };
 
 /** Opens a model and its autoencoder from their files, fetching what is not here. @throws ArgumentError where one is not named, or they do not belong together */
-export async function openReferenceModel({ model: name, ckpt, heads, weights, vae: vaeFile, dtype }: ReferenceModelOptions, context: LongTaskOptions = {}): Promise<ReferenceModel> {
+export async function openReferenceModel({ model: name, ckpt, heads, weights, vae: vaeFile, dtype, lora }: ReferenceModelOptions, context: LongTaskOptions = {}): Promise<ReferenceModel> {
   if (name === undefined) throw new ArgumentError('--model', undefined, `the name of the checkpoint's model, one of ${presets.join(', ')}`);
   await using checkpoint = await openWeights(ckpt, context);
-  const state = rebuilt({ ...weightsOf(checkpoint, weights), metadata: checkpoint.metadata });
+  const state = await withAdapters(rebuilt({ ...weightsOf(checkpoint, weights), metadata: checkpoint.metadata }), lora, context);
   const model = await loadReference(name, state, { ...withHeads(name, heads), dtype, ...context });
   const file = vaeFile ?? (model instanceof MAR ? 'kl16' : 'sd-vae-ft-ema');
   await using autoencoder = await openWeights(file, context);

@@ -12,12 +12,13 @@ import type { Solver } from '../sample-reference.js';
 import { sampleImages } from '../sample.js';
 import { batchesInOrder } from '../shared-batches.js';
 import { findStepSchedule, toldCalibration } from '../step-caching.js';
+import type { AdapterChoice } from './adapter-files.js';
 import { type JobContext, leads, loadModel, without, write } from './context.js';
 import { openReferenceModel } from './reference-model.js';
 import { openWeights } from './weights-file.js';
 
 /** Options of `tinyfusion sample`. */
-export interface SampleJob {
+export interface SampleJob extends AdapterChoice {
   /** A checkpoint of ours, or with `ckpt` the name of a published model. */
   model?: string;
   ckpt?: string;
@@ -57,7 +58,7 @@ export async function sampleJob(job: SampleJob, context: JobContext): Promise<vo
   if (job.solver !== undefined && !isOwnSolver(job.solver)) throw new ArgumentError('--solver', job.solver, 'dpm, ddim or ddpm for this model');
   for (const option of ['rng', 'preview'] as const) if (job[option] !== undefined) throw new ArgumentError(`--${option}`, job[option], 'to be given with --ckpt; this model has noise of its own for each image');
   await sinkFor(job.out).check();
-  const { model } = await loadModel(job.model, { dtype: job.dtype });
+  const { model } = await loadModel(job.model, { dtype: job.dtype, lora: job.lora });
   if (job.solver !== undefined && (model instanceof SiT || model instanceof MAR)) throw new ArgumentError('--solver', job.solver, 'to be left out: this model is sampled in one way here');
   if (job.stepCache !== undefined && model instanceof MAR) throw new ArgumentError('--step-cache', job.stepCache, 'to be left out: a MAR has other tokens at every step');
   const vae = await loadAutoencoderKL(await loadAutoencoder());
