@@ -4,6 +4,7 @@ export { attention, selfAttention, type AttentionOptions, type SelfAttentionOpti
 export { useBackend, type BackendChoice, type BackendName, type ProductWay, type UseBackendOptions } from './backend.js';
 export { conv2d, type Conv2dKernelOptions } from './conv2d.js';
 export { embedding } from './embedding.js';
+export { freeingTape } from './freeing-tape.js';
 export { gatedAdd } from './gated-add.js';
 export { linear } from './linear.js';
 export { groupNorm, layerNorm, modulatedNorm, type GroupNormOptions, type NormOptions } from './norm.js';

@@ -1,4 +1,5 @@
 import { ArgumentError, type LongTaskOptions, throwIfCancelled } from '@tinyfusion/core';
+import { freeingTape } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** Options of {@link taylorImportance}. */
@@ -33,7 +34,7 @@ export interface TaylorImportance {
  *
  * @param blocks modules, or anything with parameters
  * @param loss of one timestep, t = 0 being the cleanest; the same data and noise for each, in a tidy
- * @throws ArgumentError where there are no blocks, one has no parameters, or a loss is not finite
+ * @throws ArgumentError where there are no blocks, one has no parameters, a loss is not finite, or none of it comes from the blocks
  */
 export async function taylorImportance(
   blocks: readonly { parameters(): tf.Variable[] }[],
@@ -51,7 +52,7 @@ export async function taylorImportance(
   try {
     for (let step = 0; step < steps; step++) {
       throwIfCancelled(signal, 'taylor');
-      const { value, grads } = tf.variableGrads(() => loss(step), all);
+      const { value, grads } = gradientsOf(() => loss(step), all);
       try {
         const current = (await value.data())[0]!;
         if (!Number.isFinite(current)) throw new ArgumentError(`taylorImportance: loss at step ${step}`, current, 'a finite number');
@@ -84,6 +85,15 @@ export async function taylorImportance(
     return { importance, steps: taken };
   } finally {
     tf.dispose(sums.filter((sum) => sum !== undefined));
+  }
+}
+
+function gradientsOf(loss: () => tf.Scalar, parameters: tf.Variable[]): ReturnType<typeof tf.variableGrads> {
+  try {
+    return freeingTape(() => tf.variableGrads(loss, parameters));
+  } catch (error) {
+    if (error instanceof Error && error.message.startsWith('Cannot find a connection')) throw new ArgumentError('taylorImportance: loss', 'independent of the blocks', 'a loss that is computed with their parameters');
+    throw error;
   }
 }
 

@@ -41,6 +41,13 @@ describe('the Taylor criterion', () => {
     expect(importance.slice(1)).toEqual([0, 0]);
     await expect(taylorImportance(blocks, () => tf.mul(Number.NaN, tf.square(blocks[0]!.b)) as tf.Scalar, { steps: 1 })).rejects.toThrow(/loss at step 0 is NaN/);
     await expect(taylorImportance([], loss, { steps: 1 })).rejects.toThrow(/trainable parameters/);
+    await expect(taylorImportance(blocks, () => tf.scalar(1), { steps: 1 })).rejects.toThrow('taylorImportance: loss is "independent of the blocks", expected a loss that is computed with their parameters');
+    const throws = (): tf.Scalar => {
+      tf.square(blocks[0]!.b);
+      throw new TypeError('a bug');
+    };
+    await expect(taylorImportance(blocks, throws, { steps: 1 })).rejects.toThrow('a bug');
+    expect(tf.memory().numTensors).toBe(before);
     await expect(taylorImportance(blocks, loss, { steps: 4, signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CANCELLED' });
     expect(tf.memory().numTensors).toBe(before);
   });

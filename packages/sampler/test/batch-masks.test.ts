@@ -158,6 +158,15 @@ describe.each(['cpu', 'wasm'] as const)('one draw for a whole batch on %s', (bac
     expect(() => through([stays], x, skippingHook(draw))).toThrow(/one mask for each of the 1 blocks/);
     expect(() => skippingHook(draw, [])).toThrow(/each of the draw's 2 layers/);
     await expect(gates.sampleForBatch({ tau: 0, scaling: 1, rng: createRng(0) })).rejects.toThrow(/tau is 0/);
+    await expect(gates.sampleForBatch({ tau: 1, scaling: Number.NaN, rng: createRng(0) })).rejects.toThrow(/scaling is NaN, expected a finite number from 0/);
+    for (const mostOptions of [1, 100]) {
+      // relaxed and listed
+      const broken = new LayerGates('2:4', 4, { mostOptions });
+      tf.tidy(() => broken.gates[0]!.assign(tf.fill(broken.gates[0]!.shape, Number.NaN)));
+      await expect(broken.sampleForBatch({ tau: 1, scaling: 100, rng: createRng(0) })).rejects.toMatchObject({ code: 'ARGUMENT', message: expect.stringMatching(/gates of the group from layer 0.*expected finite numbers; learning has diverged/) as string });
+      broken.dispose();
+    }
+    for (const layer of [9, 1.5, -1]) expect(() => skippingHook({ kept: [0, layer], units: 4 })).toThrow(`skippingHook: kept is ${layer}, expected layers from 0 to 3`);
     await expect(gates.sampleForBatch({ tau: 1, scaling: 1 })).rejects.toThrow(/an Rng/);
     expect(() => new RunningBaseline({ decay: 1 })).toThrow(/decay is 1/);
     expect(tf.memory().numTensors).toBe(before);

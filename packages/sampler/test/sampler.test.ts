@@ -22,7 +22,10 @@ describe('groups', () => {
     ['half', 8, /N:M, e\.g\. '1:2'/],
     [[[1, 2], [1, 4]] as const, 8, /these cover 6/],
     ['0:28', 28, /N:M with 1 ≤ N ≤ M/],
-  ])('refuse %j over %i layers', (scheme, depth, message) => {
+    [undefined, 4, /groups is missing, expected N:M, e\.g\. '1:2', or a list/],
+    [[1, 2], 4, /expected N:M, e\.g\. '1:2', or a list of \[N, M\]/],
+    ['1:2', Number.NaN, /depth is NaN/],
+  ])('refuse %j over %s layers', (scheme, depth, message) => {
     expect(() => parseGroups(scheme as never, depth)).toThrow(message);
   });
 });
@@ -74,6 +77,9 @@ describe('sampled masks', () => {
   it('need a positive temperature and a source of noise', () => {
     const gates = new LayerGates('1:2', 2);
     expect(() => gates.sample(1, { tau: 0, scaling: 1, rng: createRng(0) })).toThrow(/tau is 0/);
+    for (const scaling of [Number.NaN, -1, undefined as unknown as number]) expect(() => gates.sample(1, { tau: 1, scaling, rng: createRng(0) })).toThrow(`sample: scaling is ${scaling ?? 'missing'}, expected a finite number from 0, e.g. 100`);
+    for (const batch of [-1, 0, 1.5]) expect(() => gates.sample(batch, { tau: 1, scaling: 1, rng: createRng(0) })).toThrow(`sample: batch is ${batch}, expected a positive integer`);
+    expect(() => gates.sample(1, { tau: 1, scaling: 1, per: 'step' as 'batch', rng: createRng(0) })).toThrow(/per is "step", expected 'sample' or 'batch'/);
     expect(() => gates.sample(1, { tau: 1, scaling: 1 })).toThrow(/an Rng/);
   });
 });
