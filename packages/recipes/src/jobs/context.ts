@@ -4,12 +4,12 @@ import { loadFeatureNetwork, loadTeacher, type TeacherFamily } from '@tinyfusion
 import { AutoencoderKL, type LoadOptions, loadModel as loadStored } from '@tinyfusion/models';
 import { type PruneRecord, readPruneRecord } from '@tinyfusion/pruning';
 import type { StateDict } from '@tinyfusion/weights';
-import { loadCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
+import { writeFileAtomic } from '@tinyfusion/weights/node';
 import { basename } from 'node:path';
 import type { Prunable } from '../objective.js';
 import type { Shared } from '../loop.js';
-import { type AdapterChoice, withAdapters } from './adapter-files.js';
 import { rebuilt } from './rebuilt.js';
+import { loadWeights } from './weights-file.js';
 
 /** What a job gets beside its options. */
 export interface JobContext extends LongTaskOptions, Shared {
@@ -37,15 +37,14 @@ export interface Loaded {
 const families: readonly string[] = ['DiT', 'SiT', 'MAR'] satisfies TeacherFamily[];
 
 /**
- * A model from a file of ours in any format, or an embedded teacher.
+ * A model from a file of ours in any format, also from afar, or an embedded teacher.
  * @param path `'DiT'`, `'SiT'` and `'MAR'` are the embedded ones. Default `'DiT'`
- * @param options `lora`: adapters that the model has in its weights; `state` is without them
  * @throws CheckpointError where the file is none of these families'
  */
-export async function loadModel(path = 'DiT', { lora, ...options }: LoadOptions & AdapterChoice = {}): Promise<Loaded> {
+export async function loadModel(path = 'DiT', { dtype, signal, onProgress }: LoadOptions = {}): Promise<Loaded> {
   const family = families.includes(path) ? (path as TeacherFamily) : undefined;
-  const state = family === undefined ? rebuilt(await loadCheckpoint(path)) : await loadTeacher(family);
-  const model = await loadStored(await withAdapters(state, lora, options), options);
+  const state = family === undefined ? rebuilt(await loadWeights(path, { signal, onProgress })) : await loadTeacher(family);
+  const model = await loadStored(state, { dtype, signal });
   if (model instanceof AutoencoderKL) throw new CheckpointError(`${path} holds an autoencoder, expected a DiT, SiT or MAR`);
   return { state, model, name: family === undefined ? basename(path) : family === 'DiT' ? 'fashion-mnist teacher' : `fashion-mnist ${family} teacher`, record: readPruneRecord(state.metadata) };
 }

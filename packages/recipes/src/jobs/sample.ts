@@ -12,13 +12,12 @@ import type { Solver } from '../sample-reference.js';
 import { sampleImages } from '../sample.js';
 import { batchesInOrder } from '../shared-batches.js';
 import { findStepSchedule, toldCalibration } from '../step-caching.js';
-import type { AdapterChoice } from './adapter-files.js';
 import { type JobContext, leads, loadModel, without, write } from './context.js';
 import { openReferenceModel } from './reference-model.js';
 import { openWeights } from './weights-file.js';
 
 /** Options of `tinyfusion sample`. */
-export interface SampleJob extends AdapterChoice {
+export interface SampleJob {
   /** A checkpoint of ours, or with `ckpt` the name of a published model. */
   model?: string;
   ckpt?: string;
@@ -55,16 +54,17 @@ export interface SampleJob extends AdapterChoice {
 export async function sampleJob(job: SampleJob, context: JobContext): Promise<void> {
   if (job.ckpt !== undefined) return sampleReferenceJob(job, job.ckpt, context);
   if (job.model !== undefined && presets.includes(job.model)) throw new ArgumentError('--ckpt', undefined, `the file of ${job.model}'s weights (.pt, .safetensors or .npz)`);
-  if (job.solver !== undefined && !isOwnSolver(job.solver)) throw new ArgumentError('--solver', job.solver, 'dpm, ddim or ddpm for this model');
-  for (const option of ['rng', 'preview'] as const) if (job[option] !== undefined) throw new ArgumentError(`--${option}`, job[option], 'to be given with --ckpt; this model has noise of its own for each image');
+  for (const [option, why] of [['rng', 'this model has noise of its own for each image'], ['preview', 'it shows latents of Stable Diffusion, and this model has others'], ['vae', 'this model draws latents of the embedded autoencoder'], ['weights', 'a checkpoint of ours holds one set'], ['heads', 'a checkpoint of ours says how many it has']] as const) if (job[option] !== undefined) throw new ArgumentError(`--${option}`, job[option], `to be given with --ckpt; ${why}`);
   await sinkFor(job.out).check();
-  const { model } = await loadModel(job.model, { dtype: job.dtype, lora: job.lora });
+  const { model } = await loadModel(job.model, { dtype: job.dtype, ...context });
   if (job.solver !== undefined && (model instanceof SiT || model instanceof MAR)) throw new ArgumentError('--solver', job.solver, 'to be left out: this model is sampled in one way here');
+  if (job.solver !== undefined && !isOwnSolver(job.solver)) throw new ArgumentError('--solver', job.solver, 'dpm, ddim or ddpm for this model');
   if (job.stepCache !== undefined && model instanceof MAR) throw new ArgumentError('--step-cache', job.stepCache, 'to be left out: a MAR has other tokens at every step');
   const vae = await loadAutoencoderKL(await loadAutoencoder());
   const { numClasses } = model.config;
   const named = job.classes?.map((text) => labelOf(text, numClasses));
   const labels = labelsFor(job, named ?? Array.from({ length: 2 * numClasses }, (_, i) => i % numClasses), numClasses);
+  await sinkFor(job.out).check(labels.length);
   const { collective = singleCollective() } = context;
   // every rank has something to draw
   const batchSize = job.batch ?? Math.min(32, Math.ceil(labels.length / collective.size));
@@ -106,6 +106,7 @@ async function sampleReferenceJob(job: SampleJob, path: string, context: JobCont
   const named = job.classes?.map((text) => labelOf(text, numClasses)) ?? (job.count === undefined ? shownClasses.filter((label) => label < numClasses) : undefined);
   const labels = labelsFor(job, named ?? [], numClasses);
   try {
+    await sink.check(labels.length);
     let at = 0;
     const batch = job.batch ?? (job.count === undefined ? Math.ceil(labels.length / (context.collective?.size ?? 1)) : 32);
     for await (const images of model.draw(labels, { ...job, batch, ...context, ...(preview === undefined ? {} : { onStep: (step) => preview.show(step) }) })) {
