@@ -8,6 +8,7 @@ import { writeFileAtomic } from '@tinyfusion/weights/node';
 import { basename } from 'node:path';
 import type { Prunable } from '../objective.js';
 import type { Shared } from '../loop.js';
+import { type AdapterChoice, withAdapters } from './adapter-files.js';
 import { rebuilt } from './rebuilt.js';
 import { loadWeights } from './weights-file.js';
 
@@ -39,12 +40,13 @@ const families: readonly string[] = ['DiT', 'SiT', 'MAR'] satisfies TeacherFamil
 /**
  * A model from a file of ours in any format, also from afar, or an embedded teacher.
  * @param path `'DiT'`, `'SiT'` and `'MAR'` are the embedded ones. Default `'DiT'`
+ * @param options `lora`: adapters that the model has in its weights; `state` is without them
  * @throws CheckpointError where the file is none of these families'
  */
-export async function loadModel(path = 'DiT', { dtype, signal, onProgress }: LoadOptions = {}): Promise<Loaded> {
+export async function loadModel(path = 'DiT', { dtype, lora, signal, onProgress }: LoadOptions & AdapterChoice = {}): Promise<Loaded> {
   const family = families.includes(path) ? (path as TeacherFamily) : undefined;
   const state = family === undefined ? rebuilt(await loadWeights(path, { signal, onProgress })) : await loadTeacher(family);
-  const model = await loadStored(state, { dtype, signal });
+  const model = await loadStored(await withAdapters(state, lora, { signal }), { dtype, signal });
   if (model instanceof AutoencoderKL) throw new CheckpointError(`${path} holds an autoencoder, expected a DiT, SiT or MAR`);
   return { state, model, name: family === undefined ? basename(path) : family === 'DiT' ? 'fashion-mnist teacher' : `fashion-mnist ${family} teacher`, record: readPruneRecord(state.metadata) };
 }

@@ -12,12 +12,13 @@ import type { Solver } from '../sample-reference.js';
 import { sampleImages } from '../sample.js';
 import { batchesInOrder } from '../shared-batches.js';
 import { findStepSchedule, toldCalibration } from '../step-caching.js';
+import type { AdapterChoice } from './adapter-files.js';
 import { type JobContext, leads, loadModel, without, write } from './context.js';
 import { openReferenceModel } from './reference-model.js';
 import { openWeights } from './weights-file.js';
 
 /** Options of `tinyfusion sample`. */
-export interface SampleJob {
+export interface SampleJob extends AdapterChoice {
   /** A checkpoint of ours, or with `ckpt` the name of a published model. */
   model?: string;
   ckpt?: string;
@@ -56,7 +57,7 @@ export async function sampleJob(job: SampleJob, context: JobContext): Promise<vo
   if (job.model !== undefined && presets.includes(job.model)) throw new ArgumentError('--ckpt', undefined, `the file of ${job.model}'s weights (.pt, .safetensors or .npz)`);
   for (const [option, why] of [['rng', 'this model has noise of its own for each image'], ['preview', 'it shows latents of Stable Diffusion, and this model has others'], ['vae', 'this model draws latents of the embedded autoencoder'], ['weights', 'a checkpoint of ours holds one set'], ['heads', 'a checkpoint of ours says how many it has']] as const) if (job[option] !== undefined) throw new ArgumentError(`--${option}`, job[option], `to be given with --ckpt; ${why}`);
   await sinkFor(job.out).check();
-  const { model } = await loadModel(job.model, { dtype: job.dtype, ...context });
+  const { model } = await loadModel(job.model, { dtype: job.dtype, lora: job.lora, ...context });
   if (job.solver !== undefined && (model instanceof SiT || model instanceof MAR)) throw new ArgumentError('--solver', job.solver, 'to be left out: this model is sampled in one way here');
   if (job.solver !== undefined && !isOwnSolver(job.solver)) throw new ArgumentError('--solver', job.solver, 'dpm, ddim or ddpm for this model');
   if (job.stepCache !== undefined && model instanceof MAR) throw new ArgumentError('--step-cache', job.stepCache, 'to be left out: a MAR has other tokens at every step');
