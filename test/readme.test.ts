@@ -81,6 +81,16 @@ describe('pages', () => {
     for (const suite of suites) expect(existsSync(join(root, suite)) || existsSync(join(root, `test/golden/${suite}.golden.test.ts`)), suite).toBe(true);
   });
 
+  it('every code of an error is on the page of what goes wrong, and no other', () => {
+    const sources = [...names('packages').map((name) => `packages/${name}/src`), 'examples/studio/src'].filter((folder) => existsSync(join(root, folder)));
+    const files = sources.flatMap((folder) => readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.ts')).map((path) => `${folder}/${path}`));
+    const lines = files.flatMap((path) => read(path).split('\n')).filter((line) => /new TinyFusionError\(|super\('[A-Z]/.test(line));
+    const codes = lines.flatMap((line) => Array.from(line.matchAll(/'([A-Z]+(?:_[A-Z]+)*)'/g), ([, code]) => code!));
+    const told = Array.from(read('docs/guide/troubleshooting.md').matchAll(/^\| `([A-Z_]+)` \|/gm), ([, code]) => code!);
+    expect(codes.length).toBeGreaterThan(10);
+    expect(told.toSorted()).toEqual([...new Set(codes)].toSorted());
+  });
+
   it('README.md lists every package', () => {
     for (const path of packages) expect(read('README.md')).toContain(`(${dirname(path)})`);
   });
