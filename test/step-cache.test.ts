@@ -5,6 +5,7 @@ import { loadTeacher } from '@tinyfusion/fashion-mnist';
 import { useBackend } from '@tinyfusion/kernels';
 import { type DiT, loadDiT } from '@tinyfusion/models';
 import { type Around, StepCache, calibrateStepCache, randomNormal } from '@tinyfusion/nn';
+import { toldCalibration } from '../packages/recipes/src/step-caching.js';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 
@@ -90,5 +91,13 @@ describe('step caching', () => {
     expect(() => new StepCache({ threshold: -1 })).toThrow(/at least 0/);
     expect(() => new StepCache({ threshold: NaN })).toThrow(/at least 0/);
     expect(() => new StepCache({ threshold: 0.1, most: 0 })).toThrow(/positive integer/);
+    expect(() => new StepCache({ threshold: 0.1, rule: 'last' as 'accumulated' })).toThrow("rule is \"last\", expected 'first-block' or 'accumulated'");
+    expect(() => new StepCache({ schedule: 'abc' as unknown as boolean[] })).toThrow(/schedule is "abc", expected a list of booleans/);
+  });
+
+  it('says why none was found: nothing to leave out, or too large an error', () => {
+    const trial = (threshold: number, error: number, computed: number) => ({ threshold, error, computed, schedule: [true, computed === 1] });
+    expect(toldCalibration({ trials: [trial(0.01, 0, 1), trial(0.3, 0, 1)], chosen: undefined }, 0.05)).toBe('step cache: none; no tried threshold, up to 0.3, leaves out the blocks of a step');
+    expect(toldCalibration({ trials: [trial(0.01, 0, 1), trial(0.02, 0.2, 0.5)], chosen: undefined }, 0.05)).toBe('step cache: none; the least of the tried thresholds that leaves out blocks of a step, 0.02, has an error of 0.200, accepted are 0.05');
   });
 });

@@ -62,12 +62,14 @@ export class StepCache {
 
   /**
    * @param options a rule, or a schedule that was found before; steps past its end are computed
-   * @throws ArgumentError where the threshold is negative or no number
+   * @throws ArgumentError where the threshold is negative or no number, or rule or schedule are none
    */
   constructor(options: StepCacheOptions | { schedule: StepSchedule }) {
     const { rule = 'first-block', threshold, most = 3 } = 'schedule' in options ? { threshold: 0 } : options;
     if (!(threshold >= 0)) throw new ArgumentError('StepCacheOptions.threshold', threshold, 'a number of at least 0');
     if (!Number.isInteger(most) || most < 1) throw new ArgumentError('StepCacheOptions.most', most, 'a positive integer');
+    if (rule !== 'first-block' && rule !== 'accumulated') throw new ArgumentError('StepCacheOptions.rule', rule, "'first-block' or 'accumulated'");
+    if ('schedule' in options && !(Array.isArray(options.schedule) && options.schedule.every((computed) => typeof computed === 'boolean'))) throw new ArgumentError('StepCacheOptions.schedule', options.schedule, 'a list of booleans, one a step');
     this.#given = 'schedule' in options ? options.schedule : undefined;
     this.#rule = rule;
     this.#threshold = threshold;

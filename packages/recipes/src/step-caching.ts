@@ -43,6 +43,10 @@ export function findStepSchedule(sample: (caching: StepCaching) => Promise<tf.Te
 
 /** What a calibration found, in a sentence; the schedule to use, if any. */
 export function toldCalibration({ chosen, trials }: StepCacheCalibration, accepted: number): string {
-  if (chosen === undefined) return `step cache: none; the least of the tried thresholds has an error of ${trials[0]!.error.toFixed(3)}, accepted are ${accepted}`;
+  if (chosen === undefined) {
+    const skipping = trials.find(({ computed }) => computed < 1);
+    const why = skipping === undefined ? `no tried threshold, up to ${trials.at(-1)!.threshold}, leaves out the blocks of a step` : `the least of the tried thresholds that leaves out blocks of a step, ${skipping.threshold}, has an error of ${skipping.error.toFixed(3)}, accepted are ${accepted}`;
+    return `step cache: none; ${why}`;
+  }
   return `step cache: ${chosen.schedule.filter(Boolean).length} of ${chosen.schedule.length} steps compute all blocks; relative error ${chosen.error.toFixed(3)} on the sample it was measured on (accepted: ${accepted})`;
 }
