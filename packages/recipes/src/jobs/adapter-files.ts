@@ -40,6 +40,6 @@ async function textOf(config: string, path: string, context: LongTaskOptions): P
     await using file = await openFile(config, context);
     return new TextDecoder().decode(await file.read(0, file.size));
   } catch (cause) {
-    throw new CheckpointError(`--lora ${path}: ${config} cannot be read (${cause instanceof Error ? cause.message : String(cause)}); PEFT saves it beside adapter_model.safetensors`, { cause });
+    throw new CheckpointError(`--lora ${path}: ${cause instanceof Error ? cause.message : String(cause)}; PEFT saves it beside adapter_model.safetensors`, { cause });
   }
 }
