@@ -2,7 +2,7 @@
 import { createRng } from '@tinyfusion/core';
 import { useBackend } from '@tinyfusion/kernels';
 import { DiT, type DiTConfig } from '@tinyfusion/models';
-import { type DistillOptions, type TrainOptions, distill, latentDataset, train } from '@tinyfusion/recipes';
+import { type DistillOptions, type LearnMasksOptions, type TrainOptions, distill, latentDataset, learnMasks, train } from '@tinyfusion/recipes';
 import { lossAndGradients } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -129,6 +129,25 @@ it.each([
 ])('training refuses %j, and leaves nothing', async (options, message) => {
   const before = tf.memory().numTensors;
   await expect(train(data, { config, steps: 2, batchSize: 4, seed: 1, ...(options as Partial<TrainOptions>) })).rejects.toMatchObject({ code: 'ARGUMENT', message: expect.stringMatching(message) as string });
+  expect(tf.memory().numTensors).toBe(before);
+});
+
+it.each([
+  [{ per: 'step' as 'batch' }, /per is "step", expected one of 'sample', 'batch'/],
+  [{ update: 'adapters' as 'lora' }, /update is "adapters", expected one of 'lora', 'full', 'frozen'/],
+  [{ per: 'batch', estimator: 'reinforce' as 'score-function' }, /estimator is "reinforce"/],
+  [{ rank: 0 }, /rank is 0, expected a positive integer/],
+  [{ emaDecay: 1 }, /emaDecay is 1/],
+  [{ lr: -1 }, /lr is -1/],
+  [{ groups: '1:3' }, /groups is "1:3"/],
+  [{ batchSize: 1000 }, /batchSize is 1000/],
+  [{ scaling: () => Number.NaN }, /scaling is NaN/],
+])('learning masks refuses %j, and leaves nothing', async (options, message) => {
+  const before = tf.memory().numTensors;
+  const teacher = made({}, 2);
+  await expect(learnMasks(teacher, data, { steps: 2, batchSize: 4, seed: 1, ...(options as Partial<LearnMasksOptions<DiT>>) })).rejects.toMatchObject({ code: 'ARGUMENT', message: expect.stringMatching(message) as string });
+  expect([...teacher.namedParameters()].some(([name]) => name.includes('lora'))).toBe(false);
+  teacher.dispose();
   expect(tf.memory().numTensors).toBe(before);
 });
 

@@ -6,6 +6,7 @@ import { type Decision, DecisionHistory, type DecisionRow, type GateSchedule, ty
 import { AdamW, Ema, constant, singleCollective } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { checkUnpacked } from './check-unpacked.js';
+import { checkCount, checkDecay, checkOneOf } from './check-options.js';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
 import { checkRate } from './learning-rate.js';
@@ -74,9 +75,19 @@ export interface LearnedMasks {
   losses: [number, number][];
 }
 
-/** The teacher is left as it was, but for `update: 'full'`. */
+/**
+ * The teacher is left as it was, but for `update: 'full'`.
+ * @throws ArgumentError, before anything is made, where an option is out of its range; TinyFusionError `DIVERGED` where losses are not finite
+ */
 export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDataset, options: LearnMasksOptions<M>): Promise<LearnedMasks> {
   const { groups = '1:2', steps, batchSize = 64, parts, recompute = false, lr = 1e-4, gateLr = 10 * lr, update = 'lora', rank = 8, tau = defaultTau, scaling = defaultScaling, emaDecay = 0.999, per = 'sample', estimator = 'straight-through', warmStart, stop, objective = objectiveOf(teacher), seed, signal, onProgress, onDetail, collective, resume, checkpoint } = options;
+  checkCount('LearnMasksOptions.steps', steps);
+  checkCount('LearnMasksOptions.batchSize', batchSize);
+  checkCount('LearnMasksOptions.rank', rank);
+  checkDecay('LearnMasksOptions.emaDecay', emaDecay);
+  checkOneOf('LearnMasksOptions.update', update, ['lora', 'full', 'frozen']);
+  checkOneOf('LearnMasksOptions.per', per, ['sample', 'batch']);
+  checkOneOf('LearnMasksOptions.estimator', estimator, ['straight-through', 'score-function']);
   checkRate('lr', lr);
   checkRate('gateLr', gateLr);
   if (update === 'full') checkUnpacked('learnMasks: model', teacher);
@@ -84,8 +95,8 @@ export async function learnMasks<M extends Prunable>(teacher: M, data: LatentDat
   const rows = rowsOfRank(collective ?? singleCollective(), batchSize);
   const depth = depthOf(teacher);
   if (warmStart !== undefined && warmStart.scores.length !== depth) throw new ArgumentError('warmStart.scores', warmStart.scores.length, `one for each of the ${depth} layers`);
-  const gates = warmStart === undefined ? new LayerGates(groups, depth) : LayerGates.fromScores(groups, warmStart.scores, warmStart);
   let batches = data.batches(batchSize, rng.split('data'), rows);
+  const gates = warmStart === undefined ? new LayerGates(groups, depth) : LayerGates.fromScores(groups, warmStart.scores, warmStart);
   let [draws, gumbel] = [rng.split('noise'), rng.split('gumbel')];
   const adapters = update === 'lora' ? injectLora(teacher, { init: rng.split('adapters'), rank }) : undefined;
   const weights = update === 'full' ? teacher.parameters() : (adapters?.parameters() ?? []);
