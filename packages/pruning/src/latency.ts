@@ -6,7 +6,7 @@ import { quantile, timeInTurns, undelayed } from './turns.js';
 
 /** Options of {@link measureBlocks}. */
 export interface MeasureBlocksOptions extends LongTaskOptions {
-  /** Rounds of measurements, of which the lower decile counts: of few the least. Default 5. */
+  /** Rounds of measurements, of which the lower quartile counts. Default 5. */
   repeats?: number;
   /** More of them, up to twenty times as many, as long as all take less than this. Default 0, in milliseconds. */
   forMs?: number;
@@ -29,7 +29,7 @@ export interface MeasureBlocksOptions extends LongTaskOptions {
  * The time that each block of a stack takes on the present device, through hooks alone: a forward pass with the blocks of one
  * kind and no others, `copies` of them at least, less one with none, over their number. Likewise with attention alone, with
  * the MLP alone and with neither in these blocks; of the four come the block's own time and that of each branch, by least
- * squares. Every pass waits for the device; the passes take turns, and each number is a lower decile over the rounds:
+ * squares. Every pass waits for the device; the passes take turns, and each number is a lower quartile over the rounds:
  * delays come on top of what work takes, and are many or few by chance.
  *
  * @param depth number of blocks

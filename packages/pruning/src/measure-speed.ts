@@ -17,11 +17,11 @@ export interface MeasureSpeedOptions extends LongTaskOptions {
 
 /** How fast a model is under hooks beside the same without. */
 export interface MeasuredSpeed {
-  /** Times as fast: one lower decile over the other. */
+  /** Times as fast: one lower quartile over the other. */
   faster: number;
   /** Half of what other rounds like these would have given is between (bootstrap over the rounds). */
   quartiles: [lower: number, upper: number];
-  /** Lower deciles, in milliseconds. */
+  /** Lower quartiles, in milliseconds. */
   whole: number;
   hooked: number;
 }

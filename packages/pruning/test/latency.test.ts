@@ -39,7 +39,7 @@ describe('block costs', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  it('are lower deciles: delays do not count, nor does the first round', async () => {
+  it('are lower quartiles: rare delays do not count, nor does the first round', async () => {
     let calls = 0;
     const model = timed(costs, 10, () => (calls++ < 4 ? 1000 : calls % 13 === 0 ? 500 : 0));
     expect((await measureBlocks(3, model.run, { now: model.now, repeats: 9 })).blocks).toEqual([9, 4, 9]);

@@ -20,7 +20,7 @@ import { type Objective, objectiveOf } from './objective.js';
  * branches is cut whole, so all of its time counts. At the end the whole model and what is left are timed in turns, to
  * say what came of it.
  *
- * Cost: 60 forward passes of timing, or more for 6 seconds where they are short; then one forward and backward pass of the whole model a step.
+ * Cost: some 80 forward passes of timing, or more for 8 seconds where they are short; then one forward and backward pass of the whole model a step.
  */
 export interface LearnBranchesOptions extends LongTaskOptions, Shared, Checkpointing<BranchDecision> {
   /** How many times as fast a forward pass is to be, e.g. 1.4. */
@@ -74,7 +74,7 @@ export async function learnBranches(teacher: DiT, data: LatentDataset, options: 
   let batches = data.batches(batchSize, rng.split('data'), rows);
   let [draws, gumbel] = [rng.split('noise'), rng.split('gumbel')];
   const alone = collective.size === 1 ? signal : undefined; // ranks that wait for rank 0's times cannot be told that it ended
-  const timing = { repeats: 15, forMs: 3000, onProgress: collective.rank === 0 ? onProgress : undefined, signal: alone };
+  const timing = { repeats: 9, forMs: 4000, warmUp: 2, onProgress: collective.rank === 0 ? onProgress : undefined, signal: alone };
   const kept = async (): Promise<CostTable> => (resume === undefined ? undefined : trainingProgress<{ history: History }>(resume).history.costs) ?? onBatch(teacher, batchSize, (run) => measureBlocks(depth, run, { branches: true, kinds: blockKinds(teacher.blocks), ...timing }));
   const costs = options.costs ?? (await broadcastJson(collective, collective.rank === 0 ? await kept() : undefined))!;
   const { rest } = costs;
