@@ -16,6 +16,8 @@ const file = (name: string): string => join(folder, name);
 const small = file('small.safetensors');
 const config = { inputSize: 8, patchSize: 2, inChannels: 4, hiddenSize: 16, depth: 4, numHeads: 2, mlpRatio: 2, classDropoutProb: 0.1, numClasses: 10, learnSigma: true };
 
+const brokenRun = file('broken');
+
 beforeAll(async () => {
   await useBackend({ prefer: 'wasm' });
   vi.stubEnv('TINYFUSION_OFFLINE', '1');
@@ -23,6 +25,8 @@ beforeAll(async () => {
   const dit = new DiT(config, { init: createRng(1) });
   writeFileSync(small, await toSafetensors(dit, { type: 'DiT', config }));
   dit.dispose();
+  mkdirSync(brokenRun);
+  writeFileSync(join(brokenRun, 'run.json'), '{');
 });
 
 afterEach(() => {
@@ -72,6 +76,7 @@ describe('an option that would be ignored is refused', () => {
     ...(['--metrics fid', '--inception x', '--dinov2 x', '--solver ddim', '--dtype F16', '--rng philox', '--vae x', '--weights ema', '--skip-broken'].map((option): [string[], string] => [['evaluate', ...option.split(' ')], `${option.split(' ')[0]!} is .*, ${reference}`])),
     [['evaluate', 'a.npz', 'b.npz', '--ckpt', 'x.pt'], '--ckpt is "x.pt", expected to be left out with samples as the second argument'],
     [['evaluate', 'a.npz', 'b.npz', '--no-compile'], '--no-compile is "given", expected to be left out with samples'],
+    [['stats', folder, '--inception', 'x', '--dinov2', 'y'], '--inception is "x", expected to be left out with --dinov2'],
     [['learn-masks', '--save-every', '5'], '--save-every is 5, expected to be given with --run'],
     [['learn-branches', '--faster', '1.2', '--keep-every', '5'], '--keep-every is 5, expected to be given with --run'],
     [['distill', '--student', small, '--sample-every', '5'], '--sample-every is 5, expected to be given with --run'],
@@ -115,11 +120,14 @@ describe('what cannot be had or kept is found before anything is fetched or comp
     [['prune', '--ckpt', small, '--keep', '0,2', '--out', '/proc/x/y.safetensors'], /the folder \/proc\/x cannot be made/],
     [['learn-masks', '--model', small, '--images', '100', '--batch', '4', '--run', '/proc/x', '--out', file('m.json')], /the folder \/proc\/x cannot be made/],
     [['distill', '--student', small, '--teacher', small, '--images', '100', '--batch', '4', '--run', small, '--out', file('r.safetensors')], /small\.safetensors cannot be made: a part of the path is a file/],
+    [['train', '--data', folder, '--out', small], /small\.safetensors cannot be made: a part of the path is a file/],
+    [['convert', small, '/proc/x.onnx'], /\/proc\/x\.onnx cannot be written/],
     [['quickstart', '--fast', '--out', small], /small\.safetensors cannot be made: a part of the path is a file/],
     [['evaluate', 'nofile', file('x.npz')], /there is no file nofile/],
     [['evaluate', small, file('x.npz')], /has neither images \(arr_0\) nor statistics/],
     [['evaluate', small], /samples is missing, expected an \.npz/],
     [['stats', 'nofolder', '--out', file('s.npz')], /nofolder cannot be read/],
+    [['watch', brokenRun], /broken holds no run: its run\.json is no JSON/],
     [['watch', small], /small\.safetensors holds no run: it is a file/],
     [['inspect', 'tinydit-d14'], /TinyDiT-D14-MaskedKD-500K\.pt is not in the cache/],
     [['inspect', 'hf://a/b/c.safetensors'], /is not in the cache/],
@@ -154,6 +162,7 @@ it('pack leaves no folder where its autoencoder does not take the images', async
   writeFileSync(file('colour/cats/0.png'), encode({ width: 16, height: 16, channels: 3, data: new Uint8Array(768) }));
   writeFileSync(file('colour/cats/1.png'), 'no image');
   await refused(['pack', file('colour'), '--size', '16', '--vae', 'embedded', '--out', file('made/pack')], /--vae is "embedded", expected an autoencoder of images of 16×16×3/);
+  await refused(['pack', file('colour'), '--size', '16', '--out', small], /small\.safetensors cannot be made: a part of the path is a file/);
   expect((await run('pack', file('colour'), '--size', '16', '--out', file('pack'))).err).toMatch(/1\.png cannot be decoded.*leave broken files out with --skip-broken/);
 });
 

@@ -171,7 +171,7 @@ describe('training on a pack', () => {
       const job = { family: 'DiT' as const, data: join(root, 'latents-24'), config: small, out: join(root, 'run'), steps: 4, batch: 4, seed: 0, saveEvery: 2 };
       await trainTeacherJob(job, context);
       expect(readdirSync(job.out)).toContain('model.safetensors');
-      await expect(trainTeacherJob({ ...job, data: join(root, 'of-latents') }, context)).rejects.toThrow(/another run: .*data was/);
+      await expect(trainTeacherJob({ ...job, batch: 2, data: join(root, 'of-latents') }, context)).rejects.toThrow(/another run: .*data was/);
       await expect(trainTeacherJob({ ...job, out: join(root, 'run-2'), data: join(root, 'of-images') }, context)).rejects.toThrow('make latents of them first, e.g. tinyfusion pack');
       await expect(trainTeacherJob({ ...job, out: join(root, 'run-2'), sampleEvery: 2 }, context)).rejects.toThrow('to come with --vae');
       writeFileSync(small, JSON.stringify({ hidden: 16 }));

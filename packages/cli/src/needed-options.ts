@@ -22,6 +22,8 @@ const kept = withOption('--run', '--save-every', '--keep-every');
 
 const pictures = withOption('--sample-every', '--vae');
 
+const network: Need = { options: ['--inception'], met: ({ given }) => !given('--dinov2'), expected: 'to be left out with --dinov2, which takes its place' };
+
 const isOnnx = ({ args }: Line): boolean => String(args[1]).endsWith('.onnx');
 
 /** By job; `prune` looks at its own, which depend on the criterion. */
@@ -31,9 +33,11 @@ const needs: Readonly<Record<string, readonly Need[]>> = {
   distill: [kept, withOption('--run', '--sample-every'), pictures],
   sample: [withOption('--ckpt', '--heads', '--weights', '--vae', '--preview', '--rng')],
   evaluate: [
+    network,
     { options: ['--ckpt', '--heads', '--weights', '--vae', '--dtype', '--rng', '--solver', '--metrics', '--inception', '--dinov2', '--skip-broken'], met: ({ args }) => args[0] !== undefined, expected: 'a reference to measure against as the first argument: without one a model of ours is measured on the embedded images' },
     { options: ['--model', '--ckpt', '--heads', '--weights', '--vae', '--dtype', '--rng', '--solver', '--samples', '--steps', '--cfg', '--no-compile'], met: ({ args }) => args[1] === undefined, expected: 'to be left out with samples as the second argument: nothing is drawn' },
   ],
+  stats: [network],
   convert: [
     { options: ['--model', '--heads', '--part'], met: isOnnx, expected: 'to be left out but for a file that ends in .onnx' },
     { options: ['--names', '--whole'], met: (line) => !isOnnx(line), expected: 'to be left out for .onnx, which has names of its own' },

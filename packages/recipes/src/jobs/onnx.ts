@@ -5,6 +5,7 @@ import type { ExportableModel, OnnxPart } from '@tinyfusion/onnx';
 import { writeOnnx } from '@tinyfusion/onnx/node';
 import { PRUNE_RECORD_KEY } from '@tinyfusion/pruning';
 import { type StateDict, weightsOf } from '@tinyfusion/weights';
+import { checkWritable } from '@tinyfusion/weights/node';
 import { type AdapterChoice, withAdapters } from './adapter-files.js';
 import type { JobContext } from './context.js';
 import { withHeads } from './reference-model.js';
@@ -24,6 +25,7 @@ export interface OnnxJob extends AdapterChoice {
 
 /** Writes a model as ONNX: a checkpoint of ours, a published DiT, SiT or MAR, or an autoencoder. */
 export async function onnxJob(from: string, to: string, { model: name, heads, part, dtype, weights, lora }: OnnxJob, context: JobContext): Promise<void> {
+  await checkWritable(to);
   await using checkpoint = await openWeights(from, context);
   const whole = await withAdapters(rebuilt(checkpoint), lora, context);
   const state = weightsOf(whole, weights);

@@ -5,7 +5,7 @@ import { type AutoencoderKL, type DiT, loadAutoencoderKL } from '@tinyfusion/mod
 import { toSafetensors } from '@tinyfusion/nn';
 import { broadcastBytes, singleCollective } from '@tinyfusion/train';
 import { type StateDict, parseSafetensors } from '@tinyfusion/weights';
-import { loadSafetensors } from '@tinyfusion/weights/node';
+import { checkWritable, loadSafetensors } from '@tinyfusion/weights/node';
 import { access, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { encodeDataset } from '../latents.js';
@@ -24,6 +24,7 @@ export interface TrainJob {
 
 /** Trains the embedded models from random weights: the autoencoder, the feature network, the teacher. */
 export async function trainJob({ data: folder, out, steps, fast = false }: TrainJob, context: JobContext): Promise<void> {
+  await checkWritable(join(out, 'autoencoder.safetensors'));
   const { collective = singleCollective() } = context;
   const options = { classNames: fashionMnistClassNames };
   const data: ImageDataset = await loadIdxFolder(folder, options);

@@ -34,7 +34,7 @@ export class RunView {
   /** @throws CheckpointError where the folder holds no run */
   static async open(path: string): Promise<RunView> {
     try {
-      const { command, identity } = JSON.parse(await readFile(join(path, 'run.json'), 'utf8')) as Partial<RunView['description']>;
+      const { command, identity } = Object(JSON.parse(await readFile(join(path, 'run.json'), 'utf8'))) as Partial<RunView['description']>;
       return new RunView(path, { command: command ?? '', identity: identity ?? {} });
     } catch (cause) {
       throw new CheckpointError(`${path} holds no run: ${reasonOf(cause as NodeJS.ErrnoException)}. Name the folder of --run, or of train --out`, { cause });
@@ -49,8 +49,10 @@ export class RunView {
   }
 }
 
-function reasonOf({ code, message }: NodeJS.ErrnoException): string {
+function reasonOf(cause: NodeJS.ErrnoException): string {
+  const { code, message } = cause;
   if (code === 'ENOENT') return 'it has no run.json';
+  if (cause instanceof SyntaxError) return 'its run.json is no JSON';
   return code === 'ENOTDIR' ? 'it is a file' : code === 'EISDIR' ? 'its run.json is a folder' : message;
 }
 
