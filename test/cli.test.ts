@@ -114,7 +114,7 @@ describe('cuts finer than layers', () => {
     expect((await run('learn-branches', '--faster', '1.3', '--model', 'MAR', ...small)).stderr).toMatch(/a DiT or SiT: the blocks of a MAR stay whole/);
     expect((await run('learn-branches', '--help')).stdout).not.toMatch(/MAR/);
     expect(complaint((await run('learn-branches', '--faster', '1.3', '--model', 'fewer-branches.safetensors', ...small)).stderr).join()).toMatch(/model is "block \d has its (attention|MLP) alone.*expected a model whose blocks all have attention and MLP; learn branches of the model that it was cut from/);
-  }, 180_000);
+  }, 300_000);
 
   it('puts fitted linear layers in the place of removed runs', async () => {
     const { stdout } = await run('prune', '--keep', '0,1,2,3,4,7,8,9,10,11', '--replace', 'linear', '--out', 'linear.safetensors');
