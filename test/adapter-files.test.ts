@@ -7,7 +7,8 @@ import { useBackend } from '@tinyfusion/kernels';
 import { injectLora, toPeft } from '@tinyfusion/lora';
 import { type DiT, loadDiT, saveModel } from '@tinyfusion/models';
 import { convertJob } from '@tinyfusion/recipes/files';
-import { sampleJob } from '@tinyfusion/recipes/node';
+import { shallowCopy } from '@tinyfusion/recipes';
+import { pruneJob, sampleJob } from '@tinyfusion/recipes/node';
 import { loadCheckpoint } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -29,6 +30,7 @@ const apart = (a: readonly number[], b: readonly number[]): number => Math.max(.
 
 describe('adapters on the command line', () => {
   let halved: number[];
+  let cut: number[];
 
   beforeAll(async () => {
     await useBackend({ prefer: 'wasm' });
@@ -44,6 +46,10 @@ describe('adapters on the command line', () => {
     writeFileSync(at('style/adapter_model.safetensors'), weights);
     adapters.setActive(['default'], [0.5]);
     halved = await output(model);
+    adapters.merge();
+    const shallow = await shallowCopy(model, [0, 3, 11]);
+    cut = await output(shallow);
+    shallow.dispose();
     model.dispose();
   });
   afterAll(() => {
@@ -77,6 +83,14 @@ describe('adapters on the command line', () => {
     const fromFile = await drawn({ model: at('model.safetensors'), lora: [`${at('style')}@0.5`] });
     expect(await drawn({ model: at('merged.safetensors') })).toEqual(fromFile);
     expect(await drawn({ dtype: 'I8', lora: [`${at('style')}@0.5`] })).not.toEqual(await drawn({ dtype: 'I8' }));
+  });
+
+  it('a teacher’s is fitted to a model that was cut from it', async () => {
+    await pruneJob({ model: at('model.safetensors'), keep: '0,3,11', seed: 0, out: at('shallow.safetensors') }, context);
+    await convertJob(at('shallow.safetensors'), at('merged.safetensors'), { lora: [`${at('style')}@0.5`] }, context);
+    const model = await loadDiT(await loadCheckpoint(at('merged.safetensors')));
+    expect(apart(await output(model), cut)).toBeLessThan(1e-4);
+    model.dispose();
   });
 
   it('what is not there, or of another model, is named', async () => {

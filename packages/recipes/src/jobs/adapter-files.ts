@@ -1,6 +1,8 @@
 import { ArgumentError, CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
 import type { SavedAdapter } from '@tinyfusion/lora';
+import { readPruneRecord } from '@tinyfusion/pruning';
 import type { StateDict } from '@tinyfusion/weights';
+import type { Shared } from '../loop.js';
 import { loadWeights, openFile } from './weights-file.js';
 
 /** Adapters as PEFT saves them, on the command line: a folder or its `adapter_model.safetensors`, and how much of it after an @. */
@@ -9,14 +11,33 @@ export interface AdapterChoice {
 }
 
 /**
- * A checkpoint with adapters in its weights, whatever they are held as afterwards.
+ * A checkpoint with adapters in its weights, whatever they are held as afterwards. One that counts more blocks than a pruned
+ * checkpoint has is its teacher's, and is fitted by the record of the cut.
  * @param chosen paths, each with `@strength` or not. Default: none
  * @throws CheckpointError where files are missing or do not fit the checkpoint
  */
-export async function withAdapters(state: StateDict, chosen: readonly string[] | undefined, context: LongTaskOptions): Promise<StateDict> {
+export async function withAdapters(state: StateDict, chosen: readonly string[] | undefined, context: LongTaskOptions & Shared): Promise<StateDict> {
   if (chosen === undefined || chosen.length === 0) return state;
-  const { mergeIntoState } = await import('@tinyfusion/lora');
-  return mergeIntoState(state, await Promise.all(chosen.map((text) => openAdapter(text, context))));
+  const { mergeIntoState, remapPeft } = await import('@tinyfusion/lora');
+  const record = readPruneRecord(state.metadata);
+  const fitted = async (text: string): Promise<SavedAdapter> => {
+    const adapter = await openAdapter(text, context);
+    // several stacks are counted through, and a linear layer is a block that no teacher has
+    if (record === undefined || record.stack.includes(',') || record.replaced !== undefined) return adapter;
+    const { stack, kept } = record;
+    if (!blocksOf(adapter.state, stack).some((block) => block >= kept.length)) return adapter;
+    if ((context.collective?.rank ?? 0) === 0) console.log(`${text}: a teacher's adapter, of which the ${kept.length} layers are taken that were kept`);
+    return { ...adapter, ...remapPeft(adapter.config, adapter.state, kept, stack) };
+  };
+  return mergeIntoState(state, await Promise.all(chosen.map(fitted)));
+}
+
+/** Numbers of the blocks that an adapter is on. */
+function blocksOf({ tensors }: StateDict, stack: string): number[] {
+  return [...tensors.keys()].flatMap((name) => {
+    const [first, number] = name.replace(/^base_model\.model\./, '').split('.');
+    return first === stack ? [Number(number)] : [];
+  });
 }
 
 async function openAdapter(text: string, context: LongTaskOptions): Promise<SavedAdapter> {

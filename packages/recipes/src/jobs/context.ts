@@ -43,10 +43,10 @@ const families: readonly string[] = ['DiT', 'SiT', 'MAR'] satisfies TeacherFamil
  * @param options `lora`: adapters that the model has in its weights; `state` is without them
  * @throws CheckpointError where the file is none of these families'
  */
-export async function loadModel(path = 'DiT', { dtype, lora, signal, onProgress }: LoadOptions & AdapterChoice = {}): Promise<Loaded> {
+export async function loadModel(path = 'DiT', { dtype, lora, collective, signal, onProgress }: LoadOptions & AdapterChoice & Shared = {}): Promise<Loaded> {
   const family = families.includes(path) ? (path as TeacherFamily) : undefined;
   const state = family === undefined ? rebuilt(await loadWeights(path, { signal, onProgress })) : await loadTeacher(family);
-  const model = await loadStored(await withAdapters(state, lora, { signal }), { dtype, signal });
+  const model = await loadStored(await withAdapters(state, lora, { collective, signal }), { dtype, signal });
   if (model instanceof AutoencoderKL) throw new CheckpointError(`${path} holds an autoencoder, expected a DiT, SiT or MAR`);
   return { state, model, name: family === undefined ? basename(path) : family === 'DiT' ? 'fashion-mnist teacher' : `fashion-mnist ${family} teacher`, record: readPruneRecord(state.metadata) };
 }
