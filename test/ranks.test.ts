@@ -99,7 +99,7 @@ describe('ranks that share a batch', () => {
       const teacher = teacherOf(); // adapters are put into it
       const { losses, decision, costs: used } = await learnBranches(teacher, toyLatents(), { steps: 8, batchSize: 6, seed: 2, faster: 1.5, lr: 0.01, collective, ...given });
       teacher.dispose();
-      return [...losses.map(([, value]) => value), decision.cost!, ...decision.groups.map((g) => g.confidence), ...('costs' in given ? [] : used.blocks)];
+      return [...losses.map(([, value]) => value), decision.cost!, ...decision.groups.map((g) => Math.log(g.confidence)), ...('costs' in given ? [] : used.blocks)];
     };
     const one = await learn({ costs })(singleCollective());
     for (const numbers of await onRanks(2, learn({ costs }))) expectClose(numbers, one, 3e-5);
