@@ -37,8 +37,8 @@ export class DecisionHistory {
   /** @throws CheckpointError where `stored` is no history, or one of another version */
   static fromJSON(stored: unknown): DecisionHistory {
     const { version, rows } = (typeof stored === 'object' && stored !== null ? stored : {}) as Partial<Record<string, unknown>>;
-    if (version !== 1) throw new CheckpointError(`decision history: version is ${JSON.stringify(version)}, expected 1; this is no history, or a newer program wrote it`);
-    if (!Array.isArray(rows)) throw new CheckpointError(`decision history: rows is ${typeof rows}, expected a list`);
+    if (version !== 1) throw new CheckpointError(`decision history: version is ${version === undefined ? 'missing' : JSON.stringify(version)}, expected 1; this is no history, or a newer program wrote it`);
+    if (!Array.isArray(rows)) throw new CheckpointError(`decision history: rows is ${rows === undefined ? 'missing' : typeof rows}, expected a list`);
     const bad = rows.findIndex((row) => !isRow(row));
     if (bad >= 0) throw new CheckpointError(`decision history: row ${bad} is ${JSON.stringify(rows[bad])?.slice(0, 200)}, expected numbers in step, kept, confidence (one for each kept layer) and inclusion (one a layer)`);
     return new DecisionHistory(rows as DecisionRow[]);
