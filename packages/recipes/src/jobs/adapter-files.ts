@@ -48,7 +48,7 @@ async function openAdapter(text: string, context: LongTaskOptions): Promise<Save
 }
 
 /** `'style@0.8'` → the path and its strength, 1 where none is said. */
-export function strengthOf(text: string): { path: string; weight: number } {
+function strengthOf(text: string): { path: string; weight: number } {
   const at = text.lastIndexOf('@');
   const weight = at < 0 || text.slice(at + 1).trim() === '' ? Number.NaN : Number(text.slice(at + 1));
   const path = Number.isFinite(weight) ? text.slice(0, at) : text;
