@@ -11,7 +11,10 @@ export function short(n: number): string {
 
 export const whole = (n: number): string => grouped.format(n);
 
-export const megabytes = (n: number): string => (n < 1e6 ? `${Math.ceil(n / 1e3)} kB` : `${(n / 1e6).toPrecision(3)} MB`);
+export function megabytes(n: number): string {
+  if (n >= 1e9) return `${(n / 1e9).toPrecision(3)} GB`;
+  return n < 1e6 ? `${Math.ceil(n / 1e3)} kB` : `${(n / 1e6).toPrecision(3)} MB`;
+}
 
 export const percent = (x: number): string => `${x > 0 && x < 0.0995 ? (100 * x).toPrecision(2) : Math.round(100 * x)} %`;
 
