@@ -45,7 +45,7 @@ export function packWeight(values: Float32Array, columns: number, dtype: PackedD
   return dtype === 'F16' ? { words } : { words, scale: scales };
 }
 
-/** The largest magnitude; NaN where a value is. A loop: `reduce` takes five times as long, half a minute for the largest models. */
+/** The largest magnitude; NaN where a value is. A loop: `reduce` takes five to six times as long, most of a minute for the largest models. */
 function magnitudeOf(values: Float32Array): number {
   let largest = 0;
   for (let i = 0; i < values.length; i++) {

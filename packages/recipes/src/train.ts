@@ -41,7 +41,7 @@ export interface TrainOptions<F extends keyof Families = 'DiT'> extends LongTask
   batchSize?: number;
   /** Parts of a batch that are computed one after another, with the mean of their gradients: less memory at a time. Default 1; more where memory does not do. */
   parts?: number | undefined;
-  /** Whether a block is computed a second time for its gradient instead of keeping all that it made: less memory for about a third more time. Default `false`. */
+  /** Whether a block is computed a second time for its gradient instead of keeping all that it made: less memory for one more forward pass: a gradient of the embedded teacher takes 1.4 times as long. Default `false`. */
   recompute?: boolean | undefined;
   /** Peak learning rate after 200 steps of warm-up; a cosine takes it to a tenth. Default 1e-3, as suits this width (DiT: 1e-4 constant). */
   lr?: number;
