@@ -8,14 +8,18 @@ import { injectLora, toPeft } from '@tinyfusion/lora';
 import { type DiT, loadDiT, saveModel } from '@tinyfusion/models';
 import { convertJob } from '@tinyfusion/recipes/files';
 import { shallowCopy } from '@tinyfusion/recipes';
-import { pruneJob, sampleJob } from '@tinyfusion/recipes/node';
-import { loadCheckpoint } from '@tinyfusion/weights/node';
+import { onnxJob, pruneJob, sampleJob } from '@tinyfusion/recipes/node';
+import { loadCheckpoint, writeCheckpoint } from '@tinyfusion/weights/node';
+import { withHoles } from '@tinyfusion/pruning';
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
 const folder = mkdtempSync(join(tmpdir(), 'tinyfusion-adapters-'));
 const at = (name: string): string => join(folder, name);
 const context = { command: 'test' };
+
+/** Whether two files have the same bytes: a matcher takes a minute for some megabytes. */
+const same = (a: string, b: string): boolean => readFileSync(at(a)).equals(readFileSync(at(b)));
 
 /** What a model makes of one latent. */
 async function output(model: DiT): Promise<number[]> {
@@ -91,6 +95,24 @@ describe('adapters on the command line', () => {
     const model = await loadDiT(await loadCheckpoint(at('merged.safetensors')));
     expect(apart(await output(model), cut)).toBeLessThan(1e-4);
     model.dispose();
+    // the same with its teacher's numbers
+    const { tensors, metadata } = withHoles(await loadCheckpoint(at('shallow.safetensors')), 'blocks', [0, 3, 11]);
+    await writeCheckpoint(at('holes.safetensors'), { tensors, metadata });
+    await convertJob(at('holes.safetensors'), at('from-holes.safetensors'), { lora: [`${at('style')}@0.5`] }, context);
+    expect(same('from-holes.safetensors', 'merged.safetensors')).toBe(true);
+  });
+
+  it('ONNX is written with them, from a training checkpoint too', async () => {
+    const { tensors, metadata } = await loadCheckpoint(at('model.safetensors'));
+    const trained = new Map([...tensors].flatMap(([name, record]) => [[`model.${name}`, record] as const, [`ema.${name}`, record] as const]));
+    await writeCheckpoint(at('trained.safetensors'), { tensors: trained, metadata });
+    const lora = [`${at('style')}@0.5`];
+    await convertJob(at('model.safetensors'), at('merged.safetensors'), { lora }, context);
+    await onnxJob(at('merged.safetensors'), at('merged.onnx'), {}, context);
+    await onnxJob(at('trained.safetensors'), at('trained.onnx'), { lora }, context);
+    await onnxJob(at('model.safetensors'), at('plain.onnx'), {}, context);
+    expect(same('trained.onnx', 'merged.onnx')).toBe(true);
+    expect(same('plain.onnx', 'merged.onnx')).toBe(false);
   });
 
   it('what is not there, or of another model, is named', async () => {

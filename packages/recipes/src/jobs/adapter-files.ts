@@ -3,6 +3,7 @@ import type { SavedAdapter } from '@tinyfusion/lora';
 import { readPruneRecord } from '@tinyfusion/pruning';
 import type { StateDict } from '@tinyfusion/weights';
 import type { Shared } from '../loop.js';
+import { rebuilt } from './rebuilt.js';
 import { loadWeights, openFile } from './weights-file.js';
 
 /** Adapters as PEFT saves them, on the command line: a folder or its `adapter_model.safetensors`, and how much of it after an @. */
@@ -12,7 +13,7 @@ export interface AdapterChoice {
 
 /**
  * A checkpoint with adapters in its weights, whatever they are held as afterwards. One that counts more blocks than a pruned
- * checkpoint has is its teacher's, and is fitted by the record of the cut.
+ * checkpoint has is its teacher's, and is fitted by the record of the cut; blocks are numbered from 0 then.
  * @param chosen paths, each with `@strength` or not. Default: none
  * @throws CheckpointError where files are missing or do not fit the checkpoint
  */
@@ -29,7 +30,7 @@ export async function withAdapters(state: StateDict, chosen: readonly string[] |
     if ((context.collective?.rank ?? 0) === 0) console.log(`${text}: a teacher's adapter, of which the ${kept.length} layers are taken that were kept`);
     return { ...adapter, ...remapPeft(adapter.config, adapter.state, kept, stack) };
   };
-  return mergeIntoState(state, await Promise.all(chosen.map(fitted)));
+  return mergeIntoState(rebuilt(state), await Promise.all(chosen.map(fitted)));
 }
 
 /** Numbers of the blocks that an adapter is on. */

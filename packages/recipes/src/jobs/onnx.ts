@@ -27,18 +27,17 @@ export interface OnnxJob extends AdapterChoice {
 export async function onnxJob(from: string, to: string, { model: name, heads, part, dtype, weights, lora }: OnnxJob, context: JobContext): Promise<void> {
   await checkWritable(to);
   await using checkpoint = await openWeights(from, context);
-  const whole = await withAdapters(rebuilt(checkpoint), lora, context);
-  const state = weightsOf(whole, weights);
-  const model = await modelOf(whole, state, name, heads);
+  const state = await withAdapters(rebuilt(weightsOf(checkpoint, weights)), lora, context);
+  const model = await modelOf(state, name, heads);
   const record = checkpoint.metadata.get(PRUNE_RECORD_KEY);
   const paths = await writeOnnx(to, model, { ...(part === undefined ? {} : { part }), ...(dtype === undefined ? {} : { dtype }), ...(record === undefined ? {} : { metadata: [[PRUNE_RECORD_KEY, record]] }) });
   model.dispose();
   console.log(`wrote ${paths.join(' and ')}`);
 }
 
-async function modelOf(checkpoint: StateDict, state: StateDict, name: string | undefined, heads: number | undefined): Promise<ExportableModel> {
+async function modelOf(state: StateDict, name: string | undefined, heads: number | undefined): Promise<ExportableModel> {
   if (name !== undefined) return loadReference(name, state, withHeads(name, heads));
-  if (checkpoint.metadata.has(MODEL_KEY)) return loadModel(checkpoint);
+  if (state.metadata.has(MODEL_KEY)) return loadModel(state);
   if (state.tensors.has('encoder.conv_in.weight') || state.tensors.has('decoder.conv_in.weight')) return loadReferenceAutoencoder(state);
   if (state.tensors.has('decoder.layers.3.conv.0.weight')) return loadTinyAutoencoder(state);
   throw new CheckpointError('the checkpoint does not say which model it is of; name it with --model, e.g. DiT-XL/2');
