@@ -1,3 +1,4 @@
+import { ArgumentError } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** Where in a model a hook is called. */
@@ -84,30 +85,43 @@ export function hooksByStack(hooks: Readonly<Record<string, BlockHook | undefine
 export interface FeatureCapture {
   readonly hook: BlockHook;
   /**
-   * The captured outputs by block index, each `[N, T, D]`, in the order of the blocks. They belong to the caller, and
-   * the capture is empty again.
+   * The captured outputs by block index, each `[N, T, D]`, in the order of the blocks: those of the latest pass. They
+   * belong to the caller, and the capture is empty again.
    */
   take(): Map<number, tf.Tensor3D>;
 }
 
+/** Options of {@link captureFeatures}. */
+export interface CaptureFeaturesOptions {
+  /** The stack whose blocks are meant, e.g. `'encoder_blocks'`. Default: the only one that the hook is called in. */
+  stack?: string | undefined;
+}
+
 /**
  * Captures block outputs, as a PyTorch forward hook on `blocks[i]` does. Gradients flow through the captured tensors,
- * and they outlive every enclosing `tidy`.
+ * and they outlive every enclosing `tidy`. What another pass puts in the place of an output that nobody took is freed.
  *
  * @param indices blocks whose output is wanted
+ * @returns the capture. Its hook throws ArgumentError where blocks of two stacks have the wanted indices and no stack was named
  */
-export function captureFeatures(indices: readonly number[]): FeatureCapture {
+export function captureFeatures(indices: readonly number[], { stack }: CaptureFeaturesOptions = {}): FeatureCapture {
   const wanted = new Set(indices);
   let captured = new Map<number, tf.Tensor3D>();
+  let from = stack;
   return {
     hook: (site, x, run) => {
       const y = run(x);
-      if (wanted.has(site.index)) captured.set(site.index, tf.keep(tf.clone(y)));
+      if (!wanted.has(site.index) || (stack !== undefined && site.stack !== stack)) return y;
+      if (from !== undefined && from !== site.stack) throw new ArgumentError('captureFeatures: stack', stack, `the name of one stack: ${from} and ${site.stack} both have block ${site.index}`);
+      from = site.stack;
+      captured.get(site.index)?.dispose();
+      captured.set(site.index, tf.keep(tf.clone(y)));
       return y;
     },
     take: () => {
       const taken = captured;
       captured = new Map();
+      from = stack;
       return taken;
     },
   };

@@ -1,4 +1,4 @@
-import { CheckpointError } from '@tinyfusion/core';
+import { CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
 import { type StateDict, writableTensor, writeSafetensors } from '@tinyfusion/weights';
 import { type Module, requireStorable } from './module.js';
 import { readState } from './state.js';
@@ -7,27 +7,28 @@ import { readState } from './state.js';
 export const MODEL_KEY = 'tinyfusion.model';
 
 /** Options of {@link toSafetensors}. */
-export interface ToSafetensorsOptions {
+export interface ToSafetensorsOptions extends LongTaskOptions {
   /** What the model is, e.g. `'DiT'`. */
   type: string;
   /** Everything that its constructor needs; plain JSON. */
   config: object;
   /** Type of the stored values. Default `'F32'`; `'F16'` takes half the space. */
   dtype?: 'F32' | 'F16';
-  /** Further text, e.g. how it was trained. */
+  /** Further text, e.g. how it was trained; what a file says there of its model is left out. */
   metadata?: Iterable<readonly [string, string]>;
 }
 
 /**
  * A model as a safetensors file from which alone it can be built again.
  * @throws ArgumentError where it holds what the file has no place for, as adapters beside its layers; CheckpointError
- * where a finite value is beyond the range of F16, which was asked for
+ * where a finite value is beyond the range of F16, which was asked for; CancelledError
  */
-export async function toSafetensors(module: Module, { type, config, dtype = 'F32', metadata = [] }: ToSafetensorsOptions): Promise<Uint8Array<ArrayBuffer>> {
+export async function toSafetensors(module: Module, { type, config, dtype = 'F32', metadata = [], ...task }: ToSafetensorsOptions): Promise<Uint8Array<ArrayBuffer>> {
   requireStorable(`save ${type}`, module);
-  const state = await readState(module);
+  const state = await readState(module, task);
   const tensors = [...state].map(([name, { shape, values }]) => [name, writableTensor(values, shape, dtype, name)] as const);
-  return writeSafetensors(tensors, [[MODEL_KEY, JSON.stringify({ type, config })], ...metadata]);
+  // keys are to be distinct: the metadata of the file that the model came from says what it was then
+  return writeSafetensors(tensors, new Map([...metadata, [MODEL_KEY, JSON.stringify({ type, config })]]));
 }
 
 /**

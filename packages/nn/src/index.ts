@@ -1,5 +1,5 @@
 export { axes, type Float } from '@tinyfusion/kernels';
-export { composeHooks, captureFeatures, hooksByStack, plainBranch, runBlocks, type BlockHook, type BlockSite, type BranchHook, type FeatureCapture, type HookOptions, type RunBlock } from './block-hook.js';
+export { composeHooks, captureFeatures, hooksByStack, plainBranch, runBlocks, type BlockHook, type BlockSite, type BranchHook, type CaptureFeaturesOptions, type FeatureCapture, type HookOptions, type RunBlock } from './block-hook.js';
 export { normal, ones, parameter, requireRng, torchDefault, uniform, xavierUniform, zeros, type Init, type Initialiser, type PackedInit, type ParameterOptions } from './init.js';
 export { MODEL_KEY, storedConfig, toSafetensors, type ToSafetensorsOptions } from './checkpoint.js';
 export { Conv2d, Embedding, GroupNorm, LayerNorm, Linear, type Conv2dOptions, type LinearOptions } from './layers.js';

@@ -13,9 +13,13 @@ export interface PackedInit {
 /** Where a module's first values come from: drawn, or zeros because a checkpoint will fill them. */
 export type Init = Rng | 'zeros' | PackedInit;
 
-/** Whether no values are drawn. */
+/** Whether no values are drawn. @throws ArgumentError where it is nothing that first values come from */
 export function isBlank(init: Init): init is 'zeros' | PackedInit {
-  return init === 'zeros' || 'packed' in init;
+  if (init === 'zeros') return true;
+  const given = (typeof init === 'object' ? init : null) as Partial<PackedInit & Rng> | null;
+  if (given?.packed !== undefined && ['F16', 'I8', 'I4'].includes(given.packed)) return true;
+  if (given?.packed === undefined && typeof given?.normal === 'function') return false;
+  throw new ArgumentError('init', init, "an Rng, e.g. createRng(0); 'zeros' where a checkpoint follows; or { packed: 'F16' }, 'I8' or 'I4'. Randomness is always passed in");
 }
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
@@ -63,7 +67,7 @@ export interface ParameterOptions {
 
 /** A new variable of `shape`, drawn by `initialiser` or zero. */
 export function parameter(shape: number[], initialiser: Initialiser, init: Init, { trainable = true }: ParameterOptions = {}): tf.Variable {
-  const values = isBlank(init) ? zeros(shape, undefined as never) : initialiser(shape, requireRng('parameter: init', init));
+  const values = isBlank(init) ? zeros(shape, undefined as never) : initialiser(shape, init);
   return tf.tidy(() => tf.variable(tf.tensor(values, shape), trainable));
 }
 

@@ -109,10 +109,15 @@ export async function loadState(module: Module, state: StateDict, { strict = tru
   return difference;
 }
 
-/** The values of every parameter and buffer by name, read back from the device; packed weights expanded. */
-export async function readState(module: Module): Promise<Map<string, { shape: number[]; values: Float32Array }>> {
+/** The values of every parameter and buffer by name, read back from the device; packed weights expanded. @throws CancelledError */
+export async function readState(module: Module, { signal, onProgress }: LongTaskOptions = {}): Promise<Map<string, { shape: number[]; values: Float32Array }>> {
+  const parameters = storedParameters(module);
   const state = new Map<string, { shape: number[]; values: Float32Array }>();
-  for (const [name, { shape, read }] of storedParameters(module)) state.set(name, { shape, values: await read() });
+  for (const [name, { shape, read }] of parameters) {
+    throwIfCancelled(signal, 'read weights');
+    state.set(name, { shape, values: await read() });
+    onProgress?.({ task: 'read weights', step: state.size, total: parameters.size, unit: 'tensor' });
+  }
   return state;
 }
 

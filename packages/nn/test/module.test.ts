@@ -80,6 +80,14 @@ describe('a module', () => {
   });
 });
 
+describe('first values', () => {
+  it.each([[undefined, 'missing'], [null, 'null'], [0, '0'], ['zero', '"zero"'], [{}, '{}'], [{ packed: 'I2' }, '{"packed":"I2"}']])('are not made of %j', (init, shown) => {
+    expect(() => new Linear(2, 2, { init: init as never })).toThrow(ArgumentError);
+    expect(() => new Linear(2, 2, { init: init as never })).toThrow(`init is ${shown}, expected an Rng, e.g. createRng(0); 'zeros' where a checkpoint follows; or { packed: 'F16' }`);
+    expect(() => new LayerNorm(2, { init: init as never })).toThrow(ArgumentError);
+  });
+});
+
 describe('state', () => {
   it('comes back from a file, in F32 to the bit', async () => {
     const net = new Net(3);
@@ -89,6 +97,14 @@ describe('state', () => {
     expect(await readState(copy)).toEqual(await readState(net));
     expect(storedConfig(file, 'Net')).toEqual({ width: 3 });
     expect(() => storedConfig(file, 'DiT')).toThrow(/holds "Net", expected "DiT"/);
+  });
+
+  it('is stored again with the metadata it came with, and says what it is now', async () => {
+    const net = new Net(3);
+    const { metadata } = await parseSafetensors(await toSafetensors(net, { type: 'Net', config: { width: 3 }, metadata: [['how', 'trained']] }));
+    const again = await parseSafetensors(await toSafetensors(net, { type: 'Net', config: { width: 4 }, metadata }));
+    expect(storedConfig(again, 'Net')).toEqual({ width: 4 });
+    expect(again.metadata.get('how')).toBe('trained');
   });
 
   it('lists what is missing, unexpected and wrongly shaped, and changes nothing', async () => {
@@ -119,6 +135,15 @@ describe('state', () => {
     const after = await readState(fresh);
     expect(names.filter((name) => String(after.get(name)!.values) !== String(before.get(name)!.values))).toEqual(names.slice(0, 3).filter((name) => !name.endsWith('bias')));
   });
+
+  it('tells how far reading is, and can be stopped', async () => {
+    const net = new Net();
+    const options = { type: 'Net', config: {} };
+    const steps: string[] = [];
+    await toSafetensors(net, { ...options, onProgress: ({ task, step, total }) => steps.push(`${task} ${step}/${total}`) });
+    expect(steps).toEqual(names.map((_, i) => `read weights ${i + 1}/7`));
+    await expect(toSafetensors(net, { ...options, signal: AbortSignal.abort() })).rejects.toBeInstanceOf(CancelledError);
+  });
 });
 
 describe('the block hook', () => {
@@ -145,6 +170,27 @@ describe('the block hook', () => {
     expect(capture.take().size).toBe(0);
     tf.dispose([out, ...taken.values()]);
     expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it('captures the latest pass where nobody took the one before', () => {
+    const before = tf.memory().numTensors;
+    const capture = captureFeatures([0]);
+    for (let i = 0; i < 3; i++) runBlocks('blocks', blocks, x, (factor, h) => tf.mul(h, factor + i) as tf.Tensor3D, { hook: capture.hook }).dispose();
+    const taken = capture.take();
+    expect(taken.get(0)!.dataSync()[0]).toBe(4);
+    tf.dispose([...taken.values()]);
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
+  it('captures of the stack that is named, and does not mix two', () => {
+    const pass = ({ hook }: { hook: BlockHook }): tf.Tensor => tf.tidy(() => runBlocks('decoder', [7], runBlocks('encoder', blocks, x, (factor, h) => tf.mul(h, factor) as tf.Tensor3D, { hook }), (factor, h) => tf.mul(h, factor) as tf.Tensor3D, { hook }));
+    for (const [stack, value] of [['encoder', 2], ['decoder', 210]] as const) {
+      const capture = captureFeatures([0], { stack });
+      pass(capture);
+      expect(Array.from(capture.take(), ([i, f]) => [i, f.dataSync()[0]])).toEqual([[0, value]]);
+    }
+    expect(() => pass(captureFeatures([0]))).toThrow('captureFeatures: stack is missing, expected the name of one stack: encoder and decoder both have block 0');
+    pass(captureFeatures([1]));
   });
 
   it('gives back a copy where there is no block', () => {
