@@ -12,7 +12,7 @@ import { npzFiles } from './numpy.js';
 import { readSafetensors, safetensorsHeader } from './safetensors.js';
 import { readShardedSafetensors } from './sharded.js';
 import type { Source } from './source.js';
-import { type StateDict, type TensorRecord, tensorParts } from './state-dict.js';
+import { type StateDict, type TensorRecord, checkBytes, checkedRecord, tensorParts } from './state-dict.js';
 import { torchFiles } from './torch-writer.js';
 import { diskReason, writeAtomic } from './write-atomic.js';
 import { writeZip } from './zip.js';
@@ -130,15 +130,18 @@ const AHEAD = 128 * 2 ** 20;
 /**
  * Writes a state dict tensor by tensor, in the format that the path's ending names: `.safetensors`, `.pt` (`.pth`,
  * `.ckpt`) or `.npz`. No more than one tensor is in memory; there is the old file or the new one, whole.
- * @throws CheckpointError where the ending is another, or the file cannot be written
+ * @throws CheckpointError where the ending is another, a tensor gives other bytes than its type and shape need, or the file
+ * cannot be written; the old file is intact
  */
 export async function writeCheckpoint(path: string, { tensors, metadata: own }: StateDict, { metadata = own, finalMetadata, signal, onProgress }: WriteCheckpointOptions = {}): Promise<void> {
   finalMetadata?.catch(() => {}); // it is awaited below, where nothing else has failed before
   const list = [...tensors];
-  let done = 0;
-  const begun = (): void => {
-    throwIfCancelled(signal, 'write');
-    onProgress?.({ task: 'write', step: ++done, total: list.length, unit: 'tensor' });
+  let finished = 0;
+  const report = (): void => onProgress?.({ task: 'write', step: finished, total: list.length, unit: 'tensor' });
+  const begun = (): void => throwIfCancelled(signal, 'write');
+  const done = (): void => {
+    // of the last it is told when the file is there
+    if (++finished < list.length) report();
   };
   const format = /\.(safetensors|pt|pth|ckpt|npz)$/.exec(path)?.[1];
   if (format === undefined) throw new CheckpointError(`${path} names no format; expected it to end in .safetensors, .pt, .pth, .ckpt or .npz`);
@@ -148,12 +151,16 @@ export async function writeCheckpoint(path: string, { tensors, metadata: own }: 
       await writeAll(handle, header);
       const room = new Uint8Array(PART);
       let [written, synced] = [0, Promise.resolve()];
-      for (const [, record] of list) {
+      for (const [name, record] of list) {
         begun();
+        let count = 0;
         for await (const part of tensorParts(record, room)) {
           await writeAll(handle, part);
-          written += part.length;
+          count += part.length;
         }
+        checkBytes(name, record, count);
+        done();
+        written += count;
         if (written >= AHEAD) {
           written = 0;
           await synced;
@@ -169,13 +176,11 @@ export async function writeCheckpoint(path: string, { tensors, metadata: own }: 
       return;
     }
     const text = (await finalMetadata) ?? metadata;
-    const counted = list.map(([name, record]): [string, TensorRecord] => {
-      const { read, stream } = { read: () => (begun(), record.read()), stream: () => (begun(), record.stream!()) };
-      return [name, { ...record, read, ...(record.stream === undefined ? {} : { stream }) }];
-    });
-    const files = format === 'npz' ? npzFiles(counted, text) : torchFiles(counted, text);
+    const checked = list.map(([name, record]) => [name, checkedRecord(name, record, { begun, done })] as const);
+    const files = format === 'npz' ? npzFiles(checked, text) : torchFiles(checked, text);
     await writeZip(files, new WritableStream({ write: (chunk) => writeAll(handle, chunk) }));
   });
+  report();
 }
 
 /** Writes all bytes, at `position` or where the last ones ended. */

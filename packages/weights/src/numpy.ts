@@ -2,7 +2,7 @@ import { CheckpointError } from '@tinyfusion/core';
 import { type DType, bytesPerValue } from './dtype.js';
 import type { WritableTensor } from './safetensors.js';
 import { type Source, bytesSource } from './source.js';
-import type { StateDict, TensorRecord } from './state-dict.js';
+import { type StateDict, type TensorRecord, checkBytes, checkedRecord } from './state-dict.js';
 import { metadataBytes, readMetadata } from './archive-metadata.js';
 import { contiguous } from './strides.js';
 import { type ZipFile, openZip, zipBytes } from './zip.js';
@@ -116,14 +116,15 @@ function parseHeader(where: string, file: Uint8Array): NpyHeader {
 /**
  * Arrays as an `.npz`, as `numpy.savez` writes it.
  * @param options `compress`: as `numpy.savez_compressed`. Default `false`. `metadata`: text to keep beside the arrays, as an array of bytes, `__metadata__`. Default: none
- * @throws CheckpointError for types that numpy does not have
+ * @throws CheckpointError for types that numpy does not have, or where an array's bytes do not fit its type and shape
  */
 export function writeNpz(arrays: Iterable<readonly [name: string, array: WritableTensor]>, { compress = false, metadata }: { compress?: boolean; metadata?: Iterable<readonly [string, string]> } = {}): Promise<Uint8Array<ArrayBuffer>> {
-  return zipBytes(npzFiles(Array.from(arrays, ([name, { bytes, ...rest }]) => [name, { ...rest, read: async () => bytes }] as const), metadata), { compress });
+  return zipBytes(npzFiles(Array.from(arrays, ([name, { bytes, ...rest }]) => [name, checkedRecord(name, { ...rest, read: async () => bytes })] as const), metadata), { compress });
 }
 
-/** An array as a `.npy`, as `numpy.save` writes it. @throws CheckpointError for types that numpy does not have */
+/** An array as a `.npy`, as `numpy.save` writes it. @throws CheckpointError as {@link writeNpz} */
 export function writeNpy({ bytes, ...array }: WritableTensor): Uint8Array {
+  checkBytes('array', array, bytes.length);
   return concatenated(npyHeader('the array', array), bytes);
 }
 

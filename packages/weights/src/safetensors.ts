@@ -1,7 +1,7 @@
 import { CheckpointError } from '@tinyfusion/core';
 import { type DType, bytesPerValue, encodeFloat32, isDType } from './dtype.js';
 import { type Source, bytesSource } from './source.js';
-import type { StateDict, TensorRecord } from './state-dict.js';
+import { type StateDict, type TensorRecord, byteLength, checkBytes } from './state-dict.js';
 import { parseJson } from './strict-json.js';
 
 /** The format's own limit on its header. */
@@ -110,7 +110,7 @@ export function safetensorsHeader(tensors: Iterable<readonly [name: string, tens
   for (const [name, { dtype, shape }] of tensors) {
     if (seen.has(name) || name === '__metadata__') throw new CheckpointError(`two tensors are called ${JSON.stringify(name)}`);
     seen.add(name);
-    const bytes = shape.reduce((a, b) => a * b, bytesPerValue[dtype]);
+    const bytes = byteLength({ dtype, shape });
     parts.push(`${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape.join(',')}],"data_offsets":[${at},${at + bytes}]}`);
     at += bytes;
   }
@@ -129,10 +129,7 @@ export function safetensorsHeader(tensors: Iterable<readonly [name: string, tens
 export function writeSafetensors(tensors: Iterable<readonly [name: string, tensor: WritableTensor]>, metadata: Iterable<readonly [string, string]> = []): Uint8Array<ArrayBuffer> {
   const list = [...tensors];
   const header = safetensorsHeader(list, metadata);
-  for (const [name, { dtype, shape, bytes }] of list) {
-    const expected = shape.reduce((a, b) => a * b, bytesPerValue[dtype]);
-    if (bytes.byteLength !== expected) throw new CheckpointError(`tensor ${JSON.stringify(name)} of type ${dtype} and shape [${shape.join(', ')}] needs ${expected} bytes, got ${bytes.byteLength}`);
-  }
+  for (const [name, tensor] of list) checkBytes(name, tensor, tensor.bytes.byteLength);
   const out = new Uint8Array(list.reduce((sum, [, { bytes }]) => sum + bytes.byteLength, header.length));
   out.set(header);
   let to = header.length;

@@ -1,4 +1,4 @@
-import { type LongTaskOptions, throwIfCancelled } from '@tinyfusion/core';
+import { CheckpointError, type LongTaskOptions, throwIfCancelled } from '@tinyfusion/core';
 import { type DType, bytesPerValue, decodeFloat32 } from './dtype.js';
 
 /** One tensor of a checkpoint, whose bytes are read when they are asked for. */
@@ -38,6 +38,54 @@ export async function* tensorParts(record: TensorRecord, room?: Uint8Array): Asy
       await reader.cancel().catch(() => {});
     }
   }
+}
+
+/** Bytes of a tensor's values. */
+export function byteLength({ dtype, shape }: Pick<TensorRecord, 'dtype' | 'shape'>): number {
+  return shape.reduce((a, b) => a * b, bytesPerValue[dtype]);
+}
+
+/** @throws CheckpointError where `count` bytes are not what the tensor has */
+export function checkBytes(name: string, tensor: Pick<TensorRecord, 'dtype' | 'shape'>, count: number): void {
+  const expected = byteLength(tensor);
+  if (count !== expected) throw new CheckpointError(`tensor ${JSON.stringify(name)} of type ${tensor.dtype} and shape [${tensor.shape.join(', ')}] needs ${expected} bytes, got ${count}`);
+}
+
+/** What {@link checkedRecord} calls. */
+interface Watcher {
+  /** Before the first byte is asked for. */
+  begun?(): void;
+  /** When all have come. */
+  done?(): void;
+}
+
+/** A tensor to copy into a file: where it gives fewer bytes than it has, or more, reading it fails with a CheckpointError. */
+export function checkedRecord(name: string, record: TensorRecord, { begun, done }: Watcher = {}): TensorRecord {
+  const { dtype, shape } = record;
+  const finish = (count: number): void => {
+    checkBytes(name, record, count);
+    done?.();
+  };
+  const read = async (): Promise<Uint8Array> => {
+    begun?.();
+    const bytes = await record.read();
+    finish(bytes.length);
+    return bytes;
+  };
+  if (record.stream === undefined) return { dtype, shape, read };
+  const stream = (): ReadableStream<Uint8Array> => {
+    begun?.();
+    let count = 0;
+    const counting = new TransformStream<Uint8Array, Uint8Array>({
+      transform: (chunk, controller) => {
+        count += chunk.length;
+        controller.enqueue(chunk);
+      },
+      flush: () => finish(count),
+    });
+    return record.stream!().pipeThrough(counting);
+  };
+  return { dtype, shape, read, stream };
 }
 
 /** A checkpoint as data: names to tensors, and text beside them. Names like `__proto__` are only names. */
@@ -81,10 +129,12 @@ export function stateDictOf(values: Iterable<readonly [name: string, { shape: re
 export async function stateDictHash(state: StateDict, { signal, onProgress }: LongTaskOptions = {}): Promise<string> {
   const room = nodeSha256() && new Uint8Array(2 ** 22); // a browser's hash takes a tensor at once
   const digests: string[] = [];
+  const report = (): void => onProgress?.({ task: 'hash weights', step: digests.length, total: state.tensors.size, unit: 'tensor' });
+  if (state.tensors.size === 0) report();
   for (const [name, record] of [...state.tensors].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
     throwIfCancelled(signal, 'hash weights');
     digests.push(`${JSON.stringify([name, record.dtype, record.shape])} ${await sha256(tensorParts(record, room))}`);
-    onProgress?.({ task: 'hash weights', step: digests.length, total: state.tensors.size, unit: 'tensor' });
+    report();
   }
   return sha256([new TextEncoder().encode(digests.join('\n'))]);
 }

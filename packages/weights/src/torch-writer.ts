@@ -2,7 +2,7 @@ import { CheckpointError, concatenate } from '@tinyfusion/core';
 import { metadataBytes } from './archive-metadata.js';
 import { codes } from './numpy.js';
 import type { WritableTensor } from './safetensors.js';
-import type { TensorRecord } from './state-dict.js';
+import { type TensorRecord, checkBytes, checkedRecord } from './state-dict.js';
 import { TORCH_METADATA, storageTypes } from './torch.js';
 import { type ZipFile, zipBytes } from './zip.js';
 
@@ -10,10 +10,10 @@ import { type ZipFile, zipBytes } from './zip.js';
  * A state dict as a PyTorch checkpoint in the zip format, which `torch.load(…, weights_only=True)` reads as an
  * `OrderedDict` of tensors.
  * @param metadata text to keep beside the tensors, in a file of the archive's own that PyTorch does not look at. Default: none
- * @throws CheckpointError for types that PyTorch's storages do not have
+ * @throws CheckpointError for types that PyTorch's storages do not have, or where a tensor's bytes do not fit its type and shape
  */
 export async function writeTorch(tensors: Iterable<readonly [name: string, tensor: WritableTensor]>, metadata?: Iterable<readonly [string, string]>): Promise<Uint8Array<ArrayBuffer>> {
-  return zipBytes(torchFiles(Array.from(tensors, ([name, { bytes, ...rest }]) => [name, { ...rest, read: async () => bytes }] as const), metadata));
+  return zipBytes(torchFiles(Array.from(tensors, ([name, { bytes, ...rest }]) => [name, checkedRecord(name, { ...rest, read: async () => bytes })] as const), metadata));
 }
 
 /** The files inside of a PyTorch checkpoint. @throws CheckpointError as {@link writeTorch} */
@@ -26,12 +26,13 @@ export function torchFiles(tensors: readonly (readonly [name: string, record: Te
 /**
  * A dictionary of numpy arrays as a PyTorch checkpoint, as torch-fidelity keeps statistics. `torch.load` gives numpy's
  * arrays, but not with `weights_only=True`.
- * @throws CheckpointError for types that numpy does not have
+ * @throws CheckpointError for types that numpy does not have, or where an array's bytes do not fit its type and shape
  */
 export function writeTorchArrays(arrays: Iterable<readonly [name: string, array: WritableTensor]>): Promise<Uint8Array<ArrayBuffer>> {
   const pickle = new PickleWriter(4);
   pickle.put(0x7d, 0x28); // a dictionary, and its items
   for (const [name, { dtype, shape, bytes }] of arrays) {
+    checkBytes(name, { dtype, shape }, bytes.length);
     const code = Object.entries(codes).find(([, type]) => type === dtype)?.[0];
     if (code === undefined) throw new CheckpointError(`${name} is of type ${dtype}, which numpy does not have; convert it first`);
     pickle.string(name);

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createRng } from '@tinyfusion/core';
 import { describe, expect, it } from 'vitest';
-import { parseNpz, parseTorch, tensorParts, toFloat32, weightsOf, writableTensor, writeNpz, writeTorch, writeTorchArrays, type WritableTensor } from '../src/index.js';
+import { parseNpz, parseTorch, tensorParts, toFloat32, weightsOf, writableTensor, writeNpy, writeNpz, writeTorch, writeTorchArrays, type WritableTensor } from '../src/index.js';
 
 const folder = new URL('../../../fixtures/golden/files/', import.meta.url);
 const read = (file: string): Uint8Array => new Uint8Array(readFileSync(new URL(file, folder)));
@@ -79,6 +79,11 @@ describe('what we write', () => {
     // an array of that name that is somebody else's stays one
     const own = await parseNpz(await writeNpz([['__metadata__', { dtype: 'U8', shape: [3], bytes: Uint8Array.of(1, 2, 3) }]]));
     expect([[...own.tensors.keys()], own.metadata.size]).toEqual([['__metadata__'], 0]);
+  });
+
+  it('has the bytes that its type and shape need', async () => {
+    const short: WritableTensor = { dtype: 'F32', shape: [2], bytes: new Uint8Array(4) };
+    for (const write of [() => writeTorch([['w', short]]), () => writeNpz([['w', short]]), async () => writeTorchArrays([['w', short]]), async () => writeNpy(short)]) await expect(write()).rejects.toThrow(/of type F32 and shape \[2\] needs 8 bytes, got 4/);
   });
 
   const torch = (() => {

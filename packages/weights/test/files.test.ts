@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CheckpointError, createRng } from '@tinyfusion/core';
@@ -48,6 +48,9 @@ describe('writeCheckpoint', () => {
     const steps: number[] = [];
     await writeCheckpoint(at(name), state, { onProgress: ({ step }) => steps.push(step) });
     expect(steps).toEqual([1, 2, 3]);
+    steps.length = 0;
+    await writeCheckpoint(at(`empty-${name}`), stateDictOf([]), { onProgress: ({ step, total }) => steps.push(step, total!) });
+    expect(steps).toEqual([0, 0]);
     {
       await using back = await openCheckpoint(at(name));
       expect(await stateDictHash(back)).toBe(await stateDictHash(state));
@@ -59,6 +62,30 @@ describe('writeCheckpoint', () => {
     expect(half.tensors.get('c')!.dtype).toBe('F16');
     const [got, wanted] = [await toFloat32(half.tensors.get('c')!), await toFloat32(state.tensors.get('c')!)];
     for (const [i, v] of got.entries()) expect(Math.abs(v - wanted[i]!)).toBeLessThan(1e-3 * Math.abs(wanted[i]!));
+    expect(readdirSync(folder).filter((file) => file.endsWith('.part'))).toEqual([]);
+  });
+
+  it.each(['order.safetensors', 'order.pt', 'order.npz'])('%s tells of a tensor when it has been read, and of the last when the file has its name', async (name) => {
+    const log: string[] = [];
+    const told = [...state.tensors].map(([key, record]) => [key, { ...record, read: async () => (log.push(key), record.read()) }] as const);
+    await writeCheckpoint(at(name), { tensors: new Map(told), metadata: new Map() }, { onProgress: ({ step, total }) => log.push(`${step}/${total}${existsSync(at(name)) ? ' there' : ''}`) });
+    expect(log).toEqual(['a.weight', '1/3', 'b', '2/3', 'c', '3/3 there']);
+  });
+
+  it.each(['short.safetensors', 'short.pt', 'short.npz'])('%s stays as it was where a tensor gives fewer bytes than it has, or more', async (name) => {
+    writeFileSync(at(name), 'old');
+    for (const count of [4, 12]) {
+      const bytes = new Uint8Array(count);
+      const streamed = { dtype: 'F32', shape: [2], read: () => Promise.reject(new Error('not asked')), stream: () => new Blob([bytes]).stream() as ReadableStream<Uint8Array> } as const;
+      for (const record of [{ dtype: 'F32', shape: [2], read: async () => bytes } as const, streamed]) {
+        const steps: number[] = [];
+        const error = await writeCheckpoint(at(name), { tensors: new Map([...state.tensors, ['w', record]]), metadata: new Map() }, { onProgress: ({ step }) => steps.push(step) }).catch((e: unknown) => e);
+        expect(error).toBeInstanceOf(CheckpointError);
+        expect((error as Error).message).toBe(`tensor "w" of type F32 and shape [2] needs 8 bytes, got ${count}`);
+        expect(readFileSync(at(name), 'utf8')).toBe('old');
+        expect(steps).toEqual([1, 2, 3]);
+      }
+    }
     expect(readdirSync(folder).filter((file) => file.endsWith('.part'))).toEqual([]);
   });
 

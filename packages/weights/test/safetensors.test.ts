@@ -43,6 +43,9 @@ describe('what we write', () => {
     const hash = await stateDictHash(stateDictOf([['a', a], ['b', b]]));
     expect(await stateDictHash(stateDictOf([['b', b], ['a', a]]))).toBe(hash);
     expect(await stateDictHash(stateDictOf([['a', b], ['b', a]]))).not.toBe(hash);
+    const steps: string[] = [];
+    for (const state of [stateDictOf([]), stateDictOf([['a', a], ['b', b]])]) await stateDictHash(state, { onProgress: ({ step, total }) => steps.push(`${step}/${total}`) });
+    expect(steps).toEqual(['0/0', '1/2', '2/2']);
   });
 });
 
