@@ -87,7 +87,12 @@ export class GaussianDiffusion {
   readonly originalSteps: number;
 
   constructor({ schedule = 'linear', steps = 1000, respacing = '', prediction = 'epsilon', variance = 'learned-range', loss = 'mse' }: GaussianDiffusionOptions = {}) {
+    checkOneOf('prediction', prediction, ['epsilon', 'start', 'previous']);
+    checkOneOf('variance', variance, ['learned-range', 'learned', 'fixed-small', 'fixed-large']);
+    checkOneOf('loss', loss, ['mse', 'rescaled-mse', 'kl', 'rescaled-kl']);
     const original = betas(schedule, steps);
+    // a process that ends in noise alone has no way back: 1/√ᾱ
+    if (original.at(-1)! >= 1) throw new ArgumentError('GaussianDiffusionOptions.steps', steps, "at least 21 for the 'linear' schedule, whose last β is 20/steps; for fewer steps of sampling leave them at 1000 and give respacing");
     this.originalSteps = steps;
     this.timestepMap = spacedTimesteps(steps, respacing);
     this.tables = makeTables(respaced(original, this.timestepMap));
@@ -169,7 +174,7 @@ export class GaussianDiffusion {
         logVariance = tf.broadcastTo(this.coefficient(x, t, fixed), x.shape);
       }
       let xStart: tf.Tensor;
-      if (this.prediction === 'start') xStart = prediction;
+      if (this.prediction === 'start') xStart = tf.clone(prediction);
       else if (this.prediction === 'epsilon') xStart = this.startFromEpsilon(x, t, prediction);
       else {
         const { posteriorMeanCoef1: c1, posteriorMeanCoef2: c2 } = this.tables;
@@ -284,6 +289,10 @@ function respaced(original: Float64Array, kept: readonly number[]): Float64Array
     last = product;
   }
   return Float64Array.from(out);
+}
+
+function checkOneOf(option: string, value: string, known: readonly string[]): void {
+  if (!known.includes(value)) throw new ArgumentError(`GaussianDiffusionOptions.${option}`, value, `one of ${known.join(', ')}`);
 }
 
 function makeTables(b: Float64Array): GaussianTables {

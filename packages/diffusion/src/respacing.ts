@@ -9,6 +9,7 @@ import { ArgumentError } from '@tinyfusion/core';
  * `space_timesteps`
  */
 export function spacedTimesteps(steps: number, spec: string): number[] {
+  if (typeof spec !== 'string') throw new ArgumentError('respacing', spec, "a text: '250', '10,15,20' or 'ddim50'");
   if (spec === '') return Array.from({ length: steps }, (_, t) => t);
   const ddim = /^ddim(\d+)$/.exec(spec);
   if (ddim !== null) {

@@ -27,6 +27,13 @@ describe('schedules', () => {
     for (const spec of ['0', '1001', 'ddim', 'ddim700', '10,,20', '400,400,300', 'x']) expect(() => spacedTimesteps(1000, spec), spec).toThrow(ArgumentError);
   });
 
+  it('refuse a process whose end is noise alone, and names they do not know', () => {
+    for (const steps of [10, 20]) expect(() => new GaussianDiffusion({ steps })).toThrow(/GaussianDiffusionOptions\.steps is \d+, expected at least 21/);
+    expect(new GaussianDiffusion({ steps: 21 }).tables.alphasCumprod.at(-1)).toBeGreaterThan(0);
+    for (const options of [{ prediction: 'v' }, { variance: 'learned_range' }, { loss: 'l1' }]) expect(() => new GaussianDiffusion(options as GaussianDiffusionOptions)).toThrow(/is "\w+", expected one of /);
+    expect(() => new GaussianDiffusion({ respacing: 250 as never })).toThrow(/respacing is 250, expected a text/);
+  });
+
   it('respaced keep the noise levels of the steps that stay', () => {
     const whole = new GaussianDiffusion();
     for (const respacing of ['250', 'ddim50', '10,15,20', '1']) {
@@ -86,6 +93,13 @@ describe('the process on any rank', () => {
     expect([...(await diffusion.moments(output, x, [10]).xStart.data())]).toEqual([-1, 0.5, 1]);
     expect([...(await diffusion.moments(output, x, [10], { clipDenoised: false }).xStart.data())]).toEqual([-3, 0.5, 2]);
     expect([...(await diffusion.moments(output, x, [10], { clipDenoised: 2.5 }).xStart.data())]).toEqual([-2.5, 0.5, 2]);
+  });
+
+  it('gives moments of their own, and keeps what the model put out', () => {
+    const process = new GaussianDiffusion({ prediction: 'start', variance: 'fixed-small' });
+    const [x, output] = [normal([2, 3], 0), normal([2, 3], 1)];
+    tf.dispose(process.moments(output, x, [3, 500], { clipDenoised: false }));
+    expect([x.isDisposed, output.isDisposed]).toEqual([false, false]);
   });
 
   it('has a learned range from the posterior variance to β', async () => {

@@ -54,7 +54,7 @@ describe('the distribution of samples of a known model', () => {
       tf.dispose([x, noise]);
     });
 
-    it(`${name}: nears the data's with more steps`, () => {
+    it(`${name}: with all steps that mean and deviation are nearly the data's`, () => {
       const { mean, deviation } = expected(toyProcess(), eta);
       expect(Math.abs(mean - toy.mean)).toBeLessThan(0.005);
       expect(Math.abs(deviation - toy.deviation)).toBeLessThan(0.005);

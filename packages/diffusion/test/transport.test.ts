@@ -1,5 +1,5 @@
 // Data from N(0, s²): every point on a path is normal, so that score, velocity and likelihood are known exactly.
-import { ArgumentError, createRng } from '@tinyfusion/core';
+import { ArgumentError, ShapeError, createRng } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
 import { type InterpolantName, Transport, type TransportPrediction, odeLogLikelihood, sampleOde, sampleSde, sampleToEnd } from '../src/index.js';
@@ -59,6 +59,35 @@ describe('a transport', () => {
     expect((await tf.max(tf.abs(tf.sub(back, noise))).data())[0]).toBeLessThan(1e-3);
   });
 
+  for (const prediction of ['velocity', 'noise', 'score'] as TransportPrediction[]) {
+    it(`vp, ${prediction}: goes back to noise, and knows the likelihood`, async () => {
+      const transport = new Transport({ path: 'vp', prediction });
+      const data = tf.mul(noise, S);
+      for (const method of ['heun2', 'dopri5'] as const) {
+        const back = await sampleToEnd(sampleOde(transport, exact(transport), { noise: data, method, steps: 60, reverse: true }));
+        expect(Math.abs((await deviation(back)) / (await deviation(noise)) - 1), method).toBeLessThan(0.02);
+        const told: number[] = [];
+        const one = tf.tensor2d([[0.1, -0.4]]);
+        const { logLikelihood } = await odeLogLikelihood(transport, exact(transport), one, { rng: createRng(3), method, steps: 60, onStep: (step) => told.push(step) });
+        expect((await logLikelihood.data())[0]!).toBeCloseTo(-Math.log(2 * Math.PI * S ** 2) - 0.17 / (2 * S ** 2), 1);
+        expect(told).toEqual(Array.from({ length: 60 }, (_, i) => i + 1));
+      }
+    });
+  }
+
+  it('leaves nothing where the likelihood is left by who is told of it', async () => {
+    const transport = new Transport();
+    const data = tf.tensor2d([[0.1, -0.4]]);
+    const before = tf.memory().numTensors;
+    for (const at of [1, 3]) {
+      const onStep = (step: number) => {
+        if (step === at) throw new Error('enough');
+      };
+      await expect(odeLogLikelihood(transport, exact(transport), data, { rng: createRng(3), method: 'euler', steps: 3, onStep })).rejects.toThrow('enough');
+      expect(tf.memory().numTensors).toBe(before);
+    }
+  });
+
   it('refuses settings that make no sense, before anything is computed', async () => {
     const never = () => {
       throw new Error('the model ran');
@@ -76,6 +105,11 @@ describe('a transport', () => {
     await expect(sde({ form: 'sbdm' })).rejects.toThrow(/infinite at t = 0/);
     await expect(sde({ form: 'wild' })).rejects.toThrow(/one of constant, sbdm/);
     await expect(sde({ method: 'heun', lastStep: 'none' })).rejects.toThrow(/divide by zero at t = 1/);
+    await expect(sde({ lastStepSize: 0 })).rejects.toThrow(/lastStepSize is 0, expected a number above 0, such as 0\.04/);
+    await expect(sde({ lastStep: 'tweedie', lastStepSize: 0 })).rejects.toThrow(/where 'tweedie' would ask for it/);
+    const late = sampleSde(new Transport({ prediction: 'noise' }), never, { noise, rng: createRng(0), lastStepSize: 0.9995 });
+    await expect(late.next()).rejects.toThrow(/lastStepSize is 0\.9995, expected less than 0\.999/);
+    expect(() => transport.trainingLosses((x) => tf.clone(x), tf.zeros([2, 3]), [0.5, 0.5], tf.zeros([1, 3]))).toThrow(ShapeError);
     await expect(sde({ steps: 1 })).rejects.toThrow(/steps is 1/);
     await expect(sde({ rng: undefined })).rejects.toThrow(/an Rng/);
   });

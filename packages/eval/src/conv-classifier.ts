@@ -65,6 +65,11 @@ export function classifierFeatures(classifier: ConvClassifier, name: string, { v
 /** A classifier from a checkpoint of ours alone. @throws CheckpointError where it holds something else */
 export async function loadConvClassifier(state: StateDict): Promise<ConvClassifier> {
   const classifier = new ConvClassifier(storedConfig<ConvClassifierConfig>(state, 'ConvClassifier'), { init: 'zeros' });
-  await loadState(classifier, state);
+  try {
+    await loadState(classifier, state);
+  } catch (error) {
+    classifier.dispose();
+    throw error;
+  }
   return classifier;
 }

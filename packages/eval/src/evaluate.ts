@@ -1,4 +1,4 @@
-import { ArgumentError, type LongTaskOptions } from '@tinyfusion/core';
+import { ArgumentError, type LongTaskOptions, ShapeError } from '@tinyfusion/core';
 import type { ExtractedFeatures, FeatureNetwork } from './feature-network.js';
 import { frechetDistance } from './frechet.js';
 import { inceptionScore } from './inception-score.js';
@@ -28,7 +28,7 @@ export interface EvaluateOptions extends LongTaskOptions {
   splits?: number;
   /** k of precision and recall. Default 3. */
   neighbours?: number;
-  /** Images of each set that precision and recall look at, from the first. Default 10,000, as ADM. */
+  /** Real images that precision and recall look at, from the first, beside all generated ones. Default 10,000: as many as ADM's reference batches hold. */
   precisionRecallImages?: number;
 }
 
@@ -36,19 +36,21 @@ export interface EvaluateOptions extends LongTaskOptions {
  * FID, IS, precision and recall of extracted features.
  *
  * @throws ArgumentError where a value is not finite (the message says in which set, row and column), a set is too small,
- * or the two sets come from different networks
+ * or the two sets come from different networks; ShapeError where an image has no logits of its own
  */
 export async function evaluate(network: FeatureNetwork, generated: ExtractedFeatures, real: ExtractedFeatures, { splits = 10, neighbours = 3, precisionRecallImages = 10_000, signal, onProgress }: EvaluateOptions = {}): Promise<Evaluation> {
   const { name, version, dimension, classes } = network;
   for (const [set, { provenance: from }] of [['generated', generated], ['real', real]] as const) {
     if (from.network !== name || from.version !== version) throw new ArgumentError(`evaluate: network of the ${set} features`, [from.network, from.version], `${JSON.stringify([name, version])}; extract both sets with one network`);
   }
+  if (!Number.isInteger(precisionRecallImages) || precisionRecallImages < 1) throw new ArgumentError('EvaluateOptions.precisionRecallImages', precisionRecallImages, 'an integer of at least 1');
+  if (classes > 0 && generated.logits.length !== generated.count * classes) throw new ShapeError('evaluate: logits of the generated images', [generated.logits.length], `${generated.count * classes} values: ${classes} classes of ${generated.count} images`);
   const distance = frechetDistance(statisticsOf(generated, dimension, 'evaluate: generated features'), statisticsOf(real, dimension, 'evaluate: real features'));
   const score = classes > 0 ? inceptionScore(generated.logits, { classes, splits: Math.min(splits, generated.count) }) : { mean: Number.NaN, std: Number.NaN };
-  const part = (set: ExtractedFeatures) => set.features.subarray(0, precisionRecallImages * dimension);
-  const { precision, recall } = await precisionRecall(part(generated), part(real), { dimension, neighbours, signal, onProgress });
+  const { precision, recall } = await precisionRecall(generated.features, real.features.subarray(0, precisionRecallImages * dimension), { dimension, neighbours, signal, onProgress });
   const warnings = [...distance.warnings];
   if (!network.comparable) warnings.push(`features are those of ${name}: compare these numbers with each other, not with published ones`);
+  if (network.note !== undefined) warnings.push(network.note);
   return {
     fid: distance.distance,
     inceptionScore: score.mean,

@@ -69,21 +69,28 @@ export async function extractFeatures(network: FeatureNetwork, batches: Iterable
   const features: Float32Array[] = [];
   const logits: Float32Array[] = [];
   let count = 0;
-  for await (const images of batches) {
-    try {
-      throwIfCancelled(signal, 'extract features');
-      const out = await runPrepared(network, images);
+  try {
+    for await (const images of batches) {
       try {
-        features.push(await values('features', network, out.features, images.shape[0], network.dimension));
-        if (network.classes > 0) logits.push(await values('logits', network, out.logits, images.shape[0], network.classes));
+        throwIfCancelled(signal, 'extract features');
+        const out = await runPrepared(network, images);
+        try {
+          features.push(await values('features', network, out.features, images.shape[0], network.dimension));
+          if (network.classes > 0) logits.push(await values('logits', network, out.logits, images.shape[0], network.classes));
+        } finally {
+          tf.dispose({ ...out });
+        }
+        count += images.shape[0];
       } finally {
-        tf.dispose({ ...out });
+        images.dispose();
       }
-      count += images.shape[0];
-    } finally {
-      images.dispose();
+      onProgress?.({ task: 'extract features', step: count, total, unit: 'image' });
+      // on the cpu and on WASM nothing above lets a timer or a key stop it
+      await new Promise((resolve) => setTimeout(resolve, 0));
     }
-    onProgress?.({ task: 'extract features', step: count, total, unit: 'image' });
+  } finally {
+    // a generator is closed by the loop; what a list still holds is left
+    if (Array.isArray(batches)) tf.dispose(batches as tf.Tensor4D[]);
   }
   if (count === 0) throw new ArgumentError('extractFeatures: images', 0, 'at least one; the stream of batches was empty');
   return { count, features: concatenate(features), logits: concatenate(logits), provenance: provenanceOf(network, count) };

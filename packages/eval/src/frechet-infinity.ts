@@ -32,6 +32,7 @@ export interface FrechetInfinity {
 export async function frechetInfinity(features: ArrayLike<number>, reference: Statistics, { rng, parts = 10, signal, onProgress }: FrechetInfinityOptions): Promise<FrechetInfinity> {
   const d = reference.dimension;
   const rows = rowsOf('frechetInfinity: features', features, d);
+  if (typeof rng?.permutation !== 'function') throw new ArgumentError('FrechetInfinityOptions.rng', rng, 'a generator, e.g. createRng(0)');
   if (!Number.isInteger(parts) || parts < 3) throw new ArgumentError('FrechetInfinityOptions.parts', parts, 'an integer of at least 3');
   if (Math.floor(rows / parts) <= d) throw new ArgumentError('frechetInfinity: rows', rows, `at least ${parts * (d + 1)}, so that each of ${parts} parts has more rows than the ${d} features; or fewer parts`);
   let done = 0;

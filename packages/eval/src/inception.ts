@@ -1,4 +1,4 @@
-import { CheckpointError } from '@tinyfusion/core';
+import { ArgumentError, CheckpointError } from '@tinyfusion/core';
 import { type Float, axes, conv2d, linear } from '@tinyfusion/kernels';
 import { Module } from '@tinyfusion/nn';
 import { type StateDict, stateDictHash, toFloat32 } from '@tinyfusion/weights';
@@ -179,6 +179,7 @@ export class Inception extends Module {
 
 /** Images from 0 to 255 as the network takes them: 299×299, about [-1, 1]. */
 export function prepareImages(images: tf.Tensor4D, preprocessing: NonNullable<InceptionOptions['preprocessing']>): tf.Tensor4D {
+  checkPreprocessing(preprocessing);
   return tf.tidy(() => {
     const tensorflow = preprocessing === 'tensorflow';
     const resized = tf.image.resizeBilinear(images, [SIDE, SIDE], false, !tensorflow);
@@ -188,11 +189,16 @@ export function prepareImages(images: tf.Tensor4D, preprocessing: NonNullable<In
 
 const SIDE = 299;
 
+function checkPreprocessing(preprocessing: string): void {
+  if (preprocessing !== 'tensorflow' && preprocessing !== 'pytorch-fid') throw new ArgumentError('InceptionOptions.preprocessing', preprocessing, "'tensorflow' or 'pytorch-fid'");
+}
+
 /**
  * Inception as a feature network, with the weights of a `pt_inception-2015-12-05` file: features of 2048 and logits
  * without bias, what FID and IS of papers are made of.
  */
 export async function inceptionFeatures(state: StateDict, { preprocessing = 'tensorflow' }: Pick<InceptionOptions, 'preprocessing'> = {}): Promise<FeatureNetwork & { dispose(): void }> {
+  checkPreprocessing(preprocessing);
   const net = await Inception.load(state);
   return {
     name: `Inception-v3 of 2015-12-05 (${preprocessing} preprocessing)`,

@@ -56,6 +56,10 @@ describe('ConvClassifier', () => {
     expect(await loaded.forward(x).logits.array()).toEqual(await classifier.forward(x).logits.array());
     const foreign = await parseSafetensors(await toSafetensors(classifier, { type: 'DiT', config }));
     await expect(loadConvClassifier(foreign)).rejects.toThrow(CheckpointError);
+    const { tensors, metadata } = await parseSafetensors(await toSafetensors(classifier, { type: 'ConvClassifier', config }));
+    const before = tf.memory().numTensors;
+    await expect(loadConvClassifier({ tensors: new Map([...tensors].slice(1)), metadata })).rejects.toThrow(CheckpointError);
+    expect(tf.memory().numTensors).toBe(before);
   });
 
   it('is a feature network', async () => {

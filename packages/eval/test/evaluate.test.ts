@@ -48,8 +48,15 @@ describe('evaluate', () => {
   it('takes its options to the metrics', async () => {
     const result = await evaluate(network, generated, real, { splits: 2, neighbours: 1, precisionRecallImages: 20 });
     expect(result.inceptionScore).toBe(inceptionScore(generated.logits, { classes, splits: 2 }).mean);
-    const { precision, recall } = await precisionRecall(generated.features.subarray(0, 20 * dimension), real.features.subarray(0, 20 * dimension), { dimension, neighbours: 1 });
+    const { precision, recall } = await precisionRecall(generated.features, real.features.subarray(0, 20 * dimension), { dimension, neighbours: 1 });
     expect(result).toMatchObject({ precision, recall });
+    for (const precisionRecallImages of [-1, 0, 2.5]) await expect(evaluate(network, generated, real, { precisionRecallImages })).rejects.toThrow(/precisionRecallImages is -?[\d.]+, expected an integer of at least 1/);
+  });
+
+  it('passes on what the network notes, and refuses images without logits', async () => {
+    const note = "compare it with others of this network";
+    expect((await evaluate({ ...network, note }, generated, real)).warnings).toEqual([note]);
+    await expect(evaluate(network, { ...generated, logits: generated.logits.subarray(0, 40) }, real)).rejects.toThrow(/logits of the generated images/);
   });
 
   it('finds a set perfect against itself', async () => {

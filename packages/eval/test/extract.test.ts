@@ -80,6 +80,17 @@ describe('extractFeatures', () => {
       expect(closed).toBe(true);
     }));
 
+  it('is stopped by a timer, and frees what a list of batches still holds', () =>
+    leaksNothing(async () => {
+      const controller = new AbortController();
+      const done: number[] = [];
+      const lists: tf.Tensor4D[] = [];
+      for await (const images of numbered(...Array.from({ length: 2000 }, () => 1))) lists.push(images);
+      setTimeout(() => controller.abort(), 5);
+      await expect(extractFeatures(columns, lists, { signal: controller.signal, onProgress: ({ step }) => done.push(step) })).rejects.toThrow(CancelledError);
+      expect(done.length).toBeLessThan(2000);
+    }));
+
   it('leaves no tensor where the network throws or is not what it states', () =>
     leaksNothing(async () => {
       const throwing = { ...columns, run: () => { throw new Error('out of memory'); } };

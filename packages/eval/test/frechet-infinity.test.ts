@@ -40,6 +40,7 @@ describe('frechetInfinity', () => {
     const controller = new AbortController();
     await expect(frechetInfinity(rows, truth, { rng: createRng(10), parts: 3, signal: controller.signal, onProgress: () => controller.abort() })).rejects.toThrow(CancelledError);
     await expect(frechetInfinity(rows, truth, { rng: createRng(10) })).rejects.toThrow('frechetInfinity: rows is 100, expected at least 210');
+    await expect(frechetInfinity(rows, truth, {} as never)).rejects.toThrow(/rng is missing, expected a generator/);
     await expect(frechetInfinity(rows, truth, { rng: createRng(10), parts: 2 })).rejects.toThrow(ArgumentError);
   });
 });

@@ -12,11 +12,11 @@ export interface OdeLogLikelihoodOptions {
   probes?: (shape: readonly number[]) => tf.Tensor;
   /** Default `'dopri5'`. */
   method?: OdeMethod;
-  /** Steps of equal size; ignored by `dopri5`. Default 50. */
+  /** Steps of equal size; for `dopri5`, which chooses its own, how often `onStep` is told. Default 50. */
   steps?: number;
   absoluteTolerance?: number;
   relativeTolerance?: number;
-  /** Told of every step: done, of how many. */
+  /** Told of every one of `steps`: done, of how many. */
   onStep?: (step: number, total: number) => void;
   signal?: AbortSignal | undefined;
 }
@@ -33,7 +33,7 @@ export async function odeLogLikelihood(transport: Transport, denoiser: Denoiser,
   if (!Number.isInteger(steps) || steps < 1) throw new ArgumentError('OdeLogLikelihoodOptions.steps', steps, 'a positive integer');
   const probes = options.probes ?? rademacher(rng);
   const n = data.shape[0]!;
-  const [start, end] = transport.interval();
+  const [start, end] = transport.backwards();
   const zeros = tf.zeros([n]);
   const points = integrate(
     (s, [x]) => tf.tidy(() => {
@@ -51,15 +51,18 @@ export async function odeLogLikelihood(transport: Transport, denoiser: Denoiser,
       return [backwards, divergence];
     }),
     [data, zeros],
-    evenTimes(start, end, method === 'dopri5' ? 1 : steps),
+    evenTimes(1 - start, 1 - end, steps),
     { method, task: 'log likelihood', signal, ...(absoluteTolerance === undefined ? {} : { absoluteTolerance }), ...(relativeTolerance === undefined ? {} : { relativeTolerance }) },
   );
   let last: tf.Tensor[] = [];
   try {
     for await (const { index, y } of points) {
-      last = y;
-      onStep?.(index, method === 'dopri5' ? 1 : steps);
+      if (index === steps) last = y;
+      onStep?.(index, steps);
     }
+  } catch (error) {
+    tf.dispose(last);
+    throw error;
   } finally {
     zeros.dispose();
   }

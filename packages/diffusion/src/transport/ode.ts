@@ -47,9 +47,8 @@ export interface SampleOdeOptions {
 export async function* sampleOde(transport: Transport, denoiser: AsyncDenoiser, options: SampleOdeOptions): TransportSampling {
   const { noise, method = 'dopri5', steps = 50, reverse = false, absoluteTolerance, relativeTolerance, signal } = options;
   if (!Number.isInteger(steps) || steps < 1) throw new ArgumentError('SampleOdeOptions.steps', steps, 'a positive integer');
-  const [start, end] = transport.interval();
   const n = noise.shape[0]!;
-  const times = reverse ? evenTimes(1 - start, 1 - end, steps) : evenTimes(start, end, steps);
+  const times = evenTimes(...(reverse ? transport.backwards() : transport.interval()), steps);
   const points = integrate(
     (t, [x]) => {
       const all = new Float64Array(n).fill(t);

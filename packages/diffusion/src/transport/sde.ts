@@ -44,7 +44,7 @@ export async function* sampleSde(transport: Transport, denoiser: AsyncDenoiser, 
   if (!(norm > 0 && Number.isFinite(norm))) throw new ArgumentError('SampleSdeOptions.norm', norm, 'a positive number');
   const draw = noiseSourceOf('sampleSde', options);
   const [start, end] = transport.interval({ sde: { form, lastStepSize } });
-  checkEnds(transport, { form, start, end, method });
+  checkEnds(transport, { form, start, end, method, lastStep, lastStepSize });
   const times = evenTimes(start, end, steps - 1);
   const n = noise.shape[0]!;
   const dt = Math.fround(times[1]! - times[0]!);
@@ -104,7 +104,11 @@ export async function* sampleSde(transport: Transport, denoiser: AsyncDenoiser, 
 }
 
 /** Refuses what upstream turns into NaN without a word. */
-function checkEnds(transport: Transport, { form, start, end, method }: { form: DiffusionForm; start: number; end: number; method: string }): void {
+function checkEnds(transport: Transport, { form, start, end, method, lastStep, lastStepSize }: { form: DiffusionForm; start: number; end: number; method: string; lastStep: string; lastStepSize: number }): void {
+  if (end <= start) throw new ArgumentError('SampleSdeOptions.lastStepSize', lastStepSize, `less than ${1 - start}: the ${transport.path.name} path of a ${transport.prediction} model starts at ${start}, and the other steps end where the last begins`);
+  if (end === 1 && (lastStep === 'mean' || lastStep === 'tweedie')) {
+    throw new ArgumentError('SampleSdeOptions.lastStepSize', lastStepSize, `a number above 0, such as 0.04, lastStep 'euler' or 'none', or a transport with a sampleEpsilon above 0: the score is infinite at t = 1, where '${lastStep}' would ask for it`);
+  }
   if (form === 'sbdm' && start === 0 && transport.path.name !== 'vp') {
     throw new ArgumentError('SampleSdeOptions.form', form, `another form, or a transport with a sampleEpsilon above 0 (such as 1e-3): on the ${transport.path.name} path its noise is infinite at t = 0`);
   }

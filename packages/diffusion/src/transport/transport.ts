@@ -68,6 +68,16 @@ export class Transport {
     return [this.prediction !== 'velocity' || sde?.form === 'sbdm' ? epsilon : 0, end];
   }
 
+  /**
+   * Where runs from data to noise start and end: {@link interval} mirrored, as upstream's `check_interval` has it, which is
+   * the interval itself but on the `'vp'` path. There a noise model starts at the interval's own end: at 1, where σ = 0,
+   * its velocity is infinite (upstream's results are NaN).
+   */
+  backwards(): [start: number, end: number] {
+    const [start, end] = this.interval();
+    return this.path.name === 'vp' && this.prediction === 'noise' ? [end, start] : [1 - start, 1 - end];
+  }
+
   /** Training times of `n` samples, uniform over {@link interval}. */
   drawTimes(rng: Rng, n: number): Float32Array<ArrayBuffer> {
     const [start, end] = this.interval({ training: true });
@@ -120,6 +130,7 @@ export class Transport {
 
   /** {@link trainingLosses} of an output that is there already. */
   lossTerms(output: tf.Tensor, data: tf.Tensor, t: ArrayLike<number>, noise: tf.Tensor): { loss: tf.Tensor1D } {
+    if (String(noise.shape) !== String(data.shape)) throw new ShapeError('Transport.trainingLosses: noise', noise.shape, data.shape.join(', '));
     return tf.tidy(() => {
       if (this.prediction === 'velocity') return { loss: meanFlat(tf.square(tf.sub(output, this.velocityTarget(data, t, noise)))) };
       const { path } = this;

@@ -1,4 +1,4 @@
-import type { Rng } from '@tinyfusion/core';
+import { ArgumentError, type Rng } from '@tinyfusion/core';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
 import { type Float, axes } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
@@ -22,8 +22,10 @@ export const marDiffusion = (): GaussianDiffusion => new GaussianDiffusion({ sch
 /**
  * A masking ratio: a Gaussian around 1 of deviation 0.25, cut to [lowest, 1] (Li et al. 2024, section 4.2). Upstream:
  * `truncnorm((lowest − 1)/0.25, 0, loc=1, scale=0.25)`.
+ * @throws ArgumentError where `lowest` is not in [0, 1): none would be drawn
  */
 export function drawMaskRatio(rng: Rng, lowest: number): number {
+  if (!(lowest >= 0 && lowest < 1)) throw new ArgumentError('drawMaskRatio: lowest', lowest, 'a number in [0, 1)');
   for (;;) for (const z of rng.normal(8)) if (z <= 0 && 1 + 0.25 * z >= lowest) return 1 + 0.25 * z;
 }
 
