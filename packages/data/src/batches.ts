@@ -6,6 +6,10 @@ export interface BatchPosition {
   epochStart: RngState;
   /** Batches of the epoch that have been given out. */
   taken: number;
+  /** Of how many items. Positions of earlier versions do not say. */
+  count?: number;
+  /** In batches of how many. */
+  batchSize?: number;
 }
 
 /** Endless shuffled batches of indices. */
@@ -21,20 +25,21 @@ let lastOrder: { key: string; order: Int32Array; after: RngState } | undefined;
 
 /**
  * Draws batches of `batchSize` out of `count` items.
- * @param from an `Rng`, or a saved position
- * @throws ArgumentError where a batch is larger than the data
+ * @param from an `Rng`, which is copied: it does not move, and what is drawn from it later changes no batch. Give one of its
+ * own (`rng.split('data')`), as other draws would be of the same numbers. Or a saved position
+ * @throws ArgumentError where a batch is larger than the data, or the position is of other items or batches
  */
 export function shuffledBatches(count: number, batchSize: number, from: Rng | BatchPosition): Batches {
   if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > count) throw new ArgumentError('batchSize', batchSize, `an integer from 1 to the ${count} items there are`);
-  const saved = 'epochStart' in from ? from : undefined;
-  let rng = saved === undefined ? (from as Rng) : restoreRng(saved.epochStart);
   const perEpoch = Math.floor(count / batchSize);
-  let epochStart = rng.state();
+  const start: BatchPosition = 'epochStart' in from ? checked(from, count, batchSize, perEpoch) : { epochStart: from.state(), taken: 0 };
+  let rng = restoreRng(start.epochStart);
+  let { epochStart, taken } = start;
   let order: Int32Array;
   const drawOrder = (): void => {
     epochStart = rng.state();
     const key = JSON.stringify([count, epochStart]);
-    if (saved !== undefined && lastOrder?.key === key) {
+    if (lastOrder?.key === key) {
       ({ order } = lastOrder);
       rng = restoreRng(lastOrder.after);
       return;
@@ -43,7 +48,6 @@ export function shuffledBatches(count: number, batchSize: number, from: Rng | Ba
     lastOrder = { key, order, after: rng.state() };
   };
   drawOrder();
-  let taken = saved?.taken ?? 0;
   return {
     next() {
       if (taken === perEpoch) {
@@ -53,6 +57,14 @@ export function shuffledBatches(count: number, batchSize: number, from: Rng | Ba
       taken += 1;
       return order.slice((taken - 1) * batchSize, taken * batchSize);
     },
-    position: () => ({ epochStart, taken }),
+    position: () => ({ epochStart, taken, count, batchSize }),
   };
+}
+
+function checked(saved: BatchPosition, count: number, batchSize: number, perEpoch: number): BatchPosition {
+  const { taken } = saved;
+  if (saved.count !== undefined && saved.count !== count) throw new ArgumentError('BatchPosition.count', saved.count, `${count}, the items there are: go on with the data that it was saved with`);
+  if (saved.batchSize !== undefined && saved.batchSize !== batchSize) throw new ArgumentError('BatchPosition.batchSize', saved.batchSize, `${batchSize}: go on with the batch size that it was saved with`);
+  if (!Number.isInteger(taken) || taken < 0 || taken > perEpoch) throw new ArgumentError('BatchPosition.taken', taken, `an integer from 0 to ${perEpoch}, the batches of ${batchSize} that ${count} items make: go on with the batch size and data that it was saved with`);
+  return saved;
 }

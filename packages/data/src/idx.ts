@@ -12,7 +12,7 @@ export interface IdxArray {
  * @throws DataError where it is no IDX file, of another type, or not of the length that its header says
  */
 export async function readIdx(bytes: Uint8Array, source = 'the file'): Promise<IdxArray> {
-  const data = bytes[0] === 0x1f && bytes[1] === 0x8b ? await gunzip(bytes, source) : bytes;
+  const data = await gunzipIfPacked(bytes, source);
   if (data.length < 4 || data[0] !== 0 || data[1] !== 0) throw new DataError(`${source} is no IDX file: it should begin with two zero bytes`);
   if (data[2] !== 8) throw new DataError(`${source}: values of IDX type 0x${data[2]!.toString(16)} are not read, expected 0x08 (unsigned bytes)`);
   const rank = data[3]!;
@@ -23,6 +23,16 @@ export async function readIdx(bytes: Uint8Array, source = 'the file'): Promise<I
   const expected = shape.reduce((a, b) => a * b, 1);
   if (data.length - start !== expected) throw new DataError(`${source}: its header says [${shape.join(', ')}], which is ${expected} bytes; ${data.length - start} follow. The file is cut off or damaged; fetch it again.`);
   return { shape, values: data.subarray(start) };
+}
+
+/**
+ * Unpacks what begins as gzip does, and gives back what does not: browsers unpack a `.gz` themselves where its server sends it
+ * with `Content-Encoding: gzip`.
+ * @param source the file's name, for messages
+ * @throws DataError where the stream is damaged
+ */
+export async function gunzipIfPacked<T extends Uint8Array>(bytes: T, source: string): Promise<T | Uint8Array<ArrayBuffer>> {
+  return bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzip(bytes, source) : bytes;
 }
 
 /** @throws DataError where the stream is damaged */
