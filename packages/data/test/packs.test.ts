@@ -1,10 +1,11 @@
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createRng } from '@tinyfusion/core';
-import { Pack, type PackDescription, type PackItem, PackWriter, packBatches } from '@tinyfusion/data/node';
+import { Pack, type PackCache, type PackDescription, type PackItem, PackWriter, packBatches } from '@tinyfusion/data/node';
 import { encodeFloat32 } from '@tinyfusion/weights';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 
 const description: PackDescription = { kind: 'latents', shape: [2, 2, 4], views: 2, classNames: ['a', 'b', 'c'], perShard: 4, source: { from: 'a test' } };
 const fresh = (): string => join(mkdtempSync(join(tmpdir(), 'pack-')), 'pack');
@@ -97,6 +98,76 @@ describe('a pack', () => {
     expect(other.fingerprint).not.toBe(first.fingerprint);
     await expect(made(3, { classNames: ['a'] })).rejects.toThrow('label 1, expected 0 to 0');
   });
+
+  it('takes no more once it is whole', async () => {
+    const folder = fresh();
+    await using writer = await PackWriter.open(folder, description);
+    await writer.add(items(0, 5));
+    await writer.finish();
+    const whole = readdirSync(folder);
+    await expect(writer.add(items(5, 10))).rejects.toThrow('PackWriter.complete is true, expected false');
+    expect([readdirSync(folder), writer.count, writer.next]).toEqual([whole, 5, 5]);
+    await using again = await PackWriter.open(folder, description);
+    await expect(again.add(items(20, 22))).rejects.toThrow('PackWriter.complete is true');
+  });
+
+  it('is as it was where samples are refused', async () => {
+    const folder = fresh();
+    await using writer = await PackWriter.open(folder, description);
+    await writer.add(items(0, 2));
+    await expect(writer.add([item(2), { ...item(3), label: 7 }])).rejects.toThrow('sample 3 has label 7');
+    await expect(writer.add([item(2), item(2)])).rejects.toThrow('PackItem.place is 2, expected an integer of 3 or more');
+    await expect(writer.add([{ ...item(2), place: Number.NaN }])).rejects.toThrow('PackItem.place is NaN');
+    expect([writer.count, writer.next]).toEqual([2, 2]);
+    await writer.add(items(2, 4));
+    expect([writer.count, writer.next]).toEqual([4, 4]);
+  });
+
+  it('goes on from what is on disk where a write fails', async () => {
+    const folder = fresh();
+    await using writer = await PackWriter.open(folder, description);
+    await writer.add(items(0, 2));
+    const part = join(folder, 'shard-00000.safetensors.part');
+    const { size } = statSync(part);
+    await using handle = await open(part);
+    const files = Object.getPrototypeOf(handle) as FileHandle;
+    const { write } = files;
+    // a system may write less than it is given; then the disk is full
+    vi.spyOn(files, 'write')
+      .mockImplementationOnce(function some(this: FileHandle, bytes: Uint8Array, at: number, _: number, position: number) {
+        return Reflect.apply(write, this, [bytes, at, 100, position]) as never;
+      } as never)
+      .mockRejectedValueOnce(Object.assign(new Error('no space'), { code: 'ENOSPC' }));
+    await expect(writer.add(items(2, 6))).rejects.toThrow('the disk is full; make room');
+    expect([writer.count, writer.next, statSync(part).size]).toEqual([2, 2, size]);
+    vi.restoreAllMocks();
+    await writer.add(items(2, 7));
+    await writer.finish();
+    using pack = await Pack.open(folder);
+    expect([pack.count, pack.fingerprint]).toEqual([7, (await Pack.open(await made(7))).fingerprint]);
+  });
+
+  it('is closed once, after what is being read, and not read afterwards', async () => {
+    const folder = await made(5);
+    const opened = (): number => readdirSync('/proc/self/fd').filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).startsWith(folder);
+      } catch {
+        return false; // the listing's own
+      }
+    }).length;
+    const pack = await Pack.open(folder);
+    const wanted = pack.readSync([{ index: 4 }, { index: 1 }]);
+    if (existsSync('/proc/self/fd')) expect(opened()).toBe(2);
+    const reading = pack.read([{ index: 4 }, { index: 1 }]);
+    pack.close();
+    pack.close();
+    expect(await reading).toEqual(wanted);
+    pack.close();
+    if (existsSync('/proc/self/fd')) expect(opened()).toBe(0);
+    expect(() => pack.readSync([{ index: 0 }])).toThrow('Pack.read: the pack is "closed", expected one that is open');
+    await expect(pack.read([{ index: 0 }])).rejects.toThrow('Pack.read: the pack is "closed"');
+  });
 });
 
 describe('batches of a pack', () => {
@@ -136,8 +207,43 @@ describe('batches of a pack', () => {
       expect(numbers(resumed.next())).toEqual(batch);
       for (const share of shares) expect(share.position()).toEqual(whole.position());
     }
-    expect(() => packBatches(pack, 5, createRng(3), { rows: { start: 4, size: 2 } })).toThrow('inside of the batch');
+    for (const rows of [{ start: 4, size: 2 }, { start: 0.5, size: 2 }]) expect(() => packBatches(pack, 5, createRng(3), { rows })).toThrow('inside of the batch');
+    expect(() => packBatches(pack, 4, whole.position())).toThrow('BatchPosition.batchSize is 5, expected 4');
     expect(() => packBatches(pack, 14, createRng(3))).toThrow('the 13 items there are');
+  });
+
+  it('do not hang on what else is drawn from the stream', async () => {
+    using pack = await Pack.open(await made(8));
+    const rng = createRng(3);
+    const batches = packBatches(pack, 4, rng);
+    const alone = packBatches(pack, 4, createRng(3));
+    for (let i = 0; i < 6; i++) {
+      const resumed = packBatches(pack, 4, batches.position());
+      if (i % 2 === 0) await batches.ready();
+      const next = numbers(batches.next());
+      expect(next).toEqual(numbers(alone.next()));
+      expect(next).toEqual(numbers(resumed.next()));
+      rng.normal(3);
+    }
+  });
+
+  it('of two packs may share what was read', async () => {
+    const packOf = async (first: number): Promise<Pack> => {
+      const folder = fresh();
+      await using writer = await PackWriter.open(folder, { ...description, kind: 'images', shape: [1, 1, 1] });
+      await writer.add(items(0, 8).map((sample) => ({ ...sample, bytes: new Uint8Array(2).fill(first + sample.place) })));
+      await writer.finish();
+      return Pack.open(folder);
+    };
+    using dark = await packOf(0);
+    using light = await packOf(100);
+    const cache: PackCache = new Map();
+    const [first, second] = [dark, light].map((pack) => packBatches(pack, 4, createRng(1), { cache }));
+    await first!.ready();
+    await second!.ready();
+    const bytes = ({ values }: { values: Float32Array }): number[] => Array.from(values, (v) => Math.round((v + 1) * 127.5));
+    expect(Math.max(...bytes(first!.next()))).toBeLessThan(100);
+    expect(Math.min(...bytes(second!.next()))).toBeGreaterThanOrEqual(100);
   });
 
   it('of images are floats in [-1, 1]', async () => {

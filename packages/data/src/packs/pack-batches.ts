@@ -31,7 +31,7 @@ export interface PackBatchesOptions {
   cache?: PackCache;
 }
 
-/** Batches in memory by their place, the latest last. */
+/** Batches in memory by their pack and place, the latest last. */
 export type PackCache = Map<string, PackRead>;
 
 /** A batch that is being read. */
@@ -45,11 +45,12 @@ interface PackRead {
 /**
  * Shuffles a pack anew every epoch and draws a view of each sample. All ranks that start from the same stream see the same
  * batches, so that rows which do not overlap make samples which do not.
- * @param from an `Rng`, or a saved position
+ * @param from an `Rng`, which is copied, or a saved position: see `shuffledBatches`
+ * @throws ArgumentError as `shuffledBatches` does, or where rows are not of the batch
  */
 export function packBatches(pack: Pack, batchSize: number, from: Rng | BatchPosition, { rows = { start: 0, size: batchSize }, ahead = 2, cache = new Map() }: PackBatchesOptions = {}): PackBatches {
   if (!Number.isInteger(ahead) || ahead < 0) throw new ArgumentError('PackBatchesOptions.ahead', ahead, 'a number of batches');
-  if (rows.start < 0 || rows.size < 0 || rows.start + rows.size > batchSize) throw new ArgumentError('PackBatchesOptions.rows', [rows.start, rows.start + rows.size], `inside of the batch of ${batchSize}`);
+  if (!Number.isInteger(rows.start) || !Number.isInteger(rows.size) || rows.start < 0 || rows.size < 0 || rows.start + rows.size > batchSize) throw new ArgumentError('PackBatchesOptions.rows', [rows.start, rows.start + rows.size], `inside of the batch of ${batchSize}`);
   const given = shuffledBatches(pack.count, batchSize, from);
   // indices are drawn ahead of what is given out, by a second one from the same place
   const drawn = shuffledBatches(pack.count, batchSize, given.position());
@@ -59,7 +60,7 @@ export function packBatches(pack: Pack, batchSize: number, from: Rng | BatchPosi
     const indices = drawn.next();
     const { epochStart, taken } = drawn.position();
     const views = viewsOf(epochStart, (taken - 1) * batchSize + rows.start, rows.size);
-    return { key: JSON.stringify([epochStart, taken, batchSize, rows]), picks: Array.from({ length: rows.size }, (_, i) => ({ index: indices[rows.start + i]!, view: views[i]! })) };
+    return { key: JSON.stringify([pack.fingerprint, epochStart, taken, batchSize, rows]), picks: Array.from({ length: rows.size }, (_, i) => ({ index: indices[rows.start + i]!, view: views[i]! })) };
   };
   const begin = ({ key, picks }: (typeof waiting)[number]): PackRead => {
     const earlier = cache.get(key);

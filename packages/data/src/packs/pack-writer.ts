@@ -2,6 +2,7 @@ import { ArgumentError, DataError } from '@tinyfusion/core';
 import { type WritableTensor, safetensorsHeader } from '@tinyfusion/weights';
 import { fileSource, makeFolder, writeAtomic, writeFileAtomic } from '@tinyfusion/weights/node';
 import { readSafetensors } from '@tinyfusion/weights';
+import { constants } from 'node:fs';
 import { type FileHandle, open, readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type PackDescription, type PackInfo, readPackInfo, shardName, viewBytes } from './pack-info.js';
@@ -59,7 +60,7 @@ export class PackWriter {
     const path = join(folder, partName(shards));
     const bytes = earlier?.count !== undefined ? new Uint8Array() : await readFile(path).catch(() => new Uint8Array());
     const waiting = itemsOf(bytes, size);
-    const part = await open(path, 'a');
+    const part = await openPart(path);
     await part.truncate(recordBytes(waiting.length, size));
     return new PackWriter(folder, earlier ?? info, { shards, next: waiting.length > 0 ? waiting.at(-1)!.place + 1 : next, waiting, part });
   }
@@ -79,18 +80,23 @@ export class PackWriter {
     return this.#next;
   }
 
-  /** Adds samples, which are on disk when this has ended. @throws DataError where one does not fit, or the disk is full */
+  /**
+   * Adds samples, which are on disk when this has ended.
+   * @throws DataError where one does not fit, when none is added, or the disk is full: go on from `next`; ArgumentError where
+   * places do not grow, or the pack is complete
+   */
   async add(items: readonly PackItem[]): Promise<void> {
+    if (this.complete) throw new ArgumentError('PackWriter.complete', true, 'false: a pack that is whole takes no more; make another in a new folder');
+    let next = this.#next;
     for (const { bytes, label, place } of items) {
       if (bytes.length !== this.#size) throw new DataError(`sample ${place} has ${bytes.length} bytes, expected ${this.#size}`);
       if (!Number.isInteger(label) || label < 0 || label >= this.#info.classNames.length) throw new DataError(`sample ${place} has label ${label}, expected 0 to ${this.#info.classNames.length - 1}`);
-      if (place < this.#next) throw new ArgumentError('PackItem.place', place, `${this.#next} or more: places grow`);
-      this.#next = place + 1;
+      if (!Number.isInteger(place) || place < next) throw new ArgumentError('PackItem.place', place, `an integer of ${next} or more: places grow`);
+      next = place + 1;
     }
     for (let at = 0; at < items.length; ) {
       const fits = items.slice(at, at + this.#info.perShard - this.#waiting.length);
-      await this.#write(() => this.#part.appendFile(recordsOf(fits, this.#size)));
-      this.#waiting.push(...fits);
+      await this.#append(fits);
       at += fits.length;
       if (this.#waiting.length === this.#info.perShard) await this.#closeShard();
     }
@@ -136,18 +142,27 @@ export class PackWriter {
     await rm(join(this.#folder, partName(this.#shards)), { force: true });
     this.#shards += 1;
     this.#waiting = [];
-    this.#part = await open(join(this.#folder, partName(this.#shards)), 'a');
+    this.#part = await openPart(join(this.#folder, partName(this.#shards)));
   }
 
-  async #write(write: () => Promise<void>): Promise<void> {
+  async #append(items: readonly PackItem[]): Promise<void> {
+    const records = recordsOf(items, this.#size);
+    const end = recordBytes(this.#waiting.length, this.#size);
     try {
-      await write();
+      for (let at = 0; at < records.length; ) at += (await this.#part.write(records, at, records.length - at, end + at)).bytesWritten;
     } catch (cause) {
+      await this.#part.truncate(end).catch(() => {}); // what is left over is cut off by the next to open it
       const full = (cause as NodeJS.ErrnoException).code === 'ENOSPC';
       throw new DataError(`${this.#folder} cannot be written: ${full ? 'the disk is full; make room, and the same command goes on from here' : (cause as Error).message}`, { cause });
     }
+    this.#waiting.push(...items);
+    const last = items.at(-1);
+    if (last !== undefined) this.#next = last.place + 1;
   }
 }
+
+/** Opens a file to write into, whether it is there or not; not to append, as Windows shortens no file that is open so. */
+const openPart = (path: string): Promise<FileHandle> => open(path, constants.O_WRONLY | constants.O_CREAT);
 
 const partName = (index: number): string => `${shardName(index)}.part`;
 

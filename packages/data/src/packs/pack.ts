@@ -2,7 +2,7 @@ import { ArgumentError, DataError } from '@tinyfusion/core';
 import { type StateDict, type TensorRecord, readSafetensors } from '@tinyfusion/weights';
 import { type FileSource, fileSource } from '@tinyfusion/weights/node';
 import { createHash } from 'node:crypto';
-import { close, open as openFile, read as readFile, readSync } from 'node:fs';
+import { closeSync, open as openFile, read as readFile, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type PackInfo, readPackInfo, shardName, viewBytes } from './pack-info.js';
@@ -37,6 +37,8 @@ export class Pack {
   readonly viewBytes: number;
   readonly #shards: readonly Shard[];
   readonly #crcs: Uint32Array;
+  #closed = false;
+  #reading = 0;
 
   private constructor(info: PackInfo, shards: readonly Shard[], labels: Int32Array, crcs: Uint32Array) {
     this.info = info;
@@ -72,19 +74,19 @@ export class Pack {
       }
       return new Pack(info, shards, labels, crcs);
     } catch (error) {
-      for (const { descriptor } of shards) close(descriptor);
+      for (const { descriptor } of shards) closeSync(descriptor);
       throw error;
     }
   }
 
-  /** Views of samples, one after another. @throws DataError where one is damaged; ArgumentError where there is no such sample */
+  /** Views of samples, one after another. @throws DataError where one is damaged; ArgumentError where there is no such sample, or the pack is closed */
   async read(picks: readonly PackPick[]): Promise<Uint8Array<ArrayBuffer>> {
     const out = new Uint8Array(picks.length * this.viewBytes);
     await Promise.all(
       picks.map(async (pick, i) => {
         const into = out.subarray(i * this.viewBytes, (i + 1) * this.viewBytes);
         const { shard, at } = this.#place(pick);
-        this.#check(pick, shard, into, await readAt(shard.descriptor, into, at));
+        this.#check(pick, shard, into, await this.#read(shard, into, at));
       }),
     );
     return out;
@@ -101,15 +103,34 @@ export class Pack {
     return out;
   }
 
+  /** Closes its files, after what is being read; once more does nothing. */
   close(): void {
-    for (const { descriptor } of this.#shards) close(descriptor);
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#reading === 0) this.#closeFiles();
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
 
+  #closeFiles(): void {
+    for (const { descriptor } of this.#shards) closeSync(descriptor);
+  }
+
+  async #read({ descriptor }: Shard, into: Uint8Array, at: number): Promise<number> {
+    this.#reading += 1;
+    try {
+      return await readAt(descriptor, into, at);
+    } finally {
+      this.#reading -= 1;
+      // not before: another file may get the descriptor's number
+      if (this.#closed && this.#reading === 0) this.#closeFiles();
+    }
+  }
+
   #place({ index, view = 0 }: PackPick): { shard: Shard; at: number } {
+    if (this.#closed) throw new ArgumentError('Pack.read: the pack', 'closed', 'one that is open');
     const { views, perShard } = this.info;
     if (!Number.isInteger(index) || index < 0 || index >= this.count) throw new ArgumentError('Pack.read: index', index, `an integer from 0 to ${this.count - 1}`);
     if (!Number.isInteger(view) || view < 0 || view >= views) throw new ArgumentError('Pack.read: view', view, `an integer from 0 to ${views - 1}`);
