@@ -1,9 +1,10 @@
-import { ArgumentError, CheckpointError } from '@tinyfusion/core';
+import { ArgumentError, CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
 import { type Init, MODEL_KEY, type ToSafetensorsOptions, storedConfig, toSafetensors } from '@tinyfusion/nn';
 import type { StateDict } from '@tinyfusion/weights';
 import { type BlockPart, DiT, type DiTConfig, LinearBlock } from './dit.js';
 import { type LoadOptions, blank, filled } from './filled.js';
 import { MAR, type MARConfig } from './mar/mar.js';
+import { checkStored } from './shapes.js';
 import { SiT } from './sit.js';
 import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
 
@@ -16,19 +17,14 @@ function typeOf(model: StoredModel): string {
 }
 
 /** A model as a safetensors file from which alone {@link loadModel} builds it again, shallow or not. */
-export async function saveModel(model: StoredModel, options: Pick<ToSafetensorsOptions, 'dtype' | 'metadata'> = {}): Promise<Uint8Array<ArrayBuffer>> {
-  return toSafetensors(model, { ...options, type: typeOf(model), config: shapeOf(model) });
+export async function saveModel(model: StoredModel, options: Omit<ToSafetensorsOptions, 'type' | 'config'> = {}): Promise<Uint8Array<ArrayBuffer>> {
+  return toSafetensors(model, { ...options, type: typeOf(model), config: configOf(model) });
 }
 
-/** The configuration as the model is now: pruning has changed its depth. */
-function shapeOf(model: StoredModel): object {
-  if (model instanceof DiT) return configOf(model);
+/** The configuration as the model is now: pruning has changed its depth, and what is left of blocks. */
+export function configOf<M extends StoredModel>(model: M): M['config'] {
   if (model instanceof MAR) return { ...model.config, encoderDepth: model.encoder_blocks.length, decoderDepth: model.decoder_blocks.length };
-  return model.config;
-}
-
-/** The configuration of a DiT as it is now. */
-export function configOf(model: DiT): DiTConfig {
+  if (!(model instanceof DiT)) return model.config;
   const { thinned: _, ...config } = model.config;
   const thinned = Object.fromEntries(model.blocks.flatMap((block, i) => (partOf(block) === undefined ? [] : [[i, partOf(block)!]])));
   return { ...config, depth: model.blocks.length, ...(Object.keys(thinned).length > 0 ? { thinned } : {}) };
@@ -52,16 +48,17 @@ export function withDepths<M extends DiT | SiT | MAR>(model: M, depths: readonly
   return (model instanceof SiT ? new SiT(config, init) : new DiT(config, init)) as M;
 }
 
-const builders: Readonly<Record<string, (state: StateDict, init: Init) => StoredModel>> = {
-  DiT: (state, init) => new DiT(storedConfig<DiTConfig>(state, 'DiT'), { init }),
-  SiT: (state, init) => new SiT(storedConfig<DiTConfig>(state, 'SiT'), { init }),
-  MAR: (state, init) => new MAR(storedConfig<MARConfig>(state, 'MAR'), { init }),
-  AutoencoderKL: (state, init) => new AutoencoderKL(storedConfig<AutoencoderConfig>(state, 'AutoencoderKL'), { init }),
+const builders: Readonly<Record<string, (config: never, init: Init) => StoredModel>> = {
+  DiT: (config: DiTConfig, init) => new DiT(config, { init }),
+  SiT: (config: DiTConfig, init) => new SiT(config, { init }),
+  MAR: (config: MARConfig, init) => new MAR(config, { init }),
+  AutoencoderKL: (config: AutoencoderConfig, init) => new AutoencoderKL(config, { init }),
 };
 
 /**
  * The model of a checkpoint of ours, whatever it is, from the checkpoint alone.
- * @throws CheckpointError where it names no model, or tensors are missing, unexpected or wrongly shaped
+ * @throws CheckpointError where it names no model, its configuration is none or not that of its tensors, or these are
+ * missing, unexpected or wrongly shaped
  */
 export async function loadModel(state: StateDict, { dtype, ...task }: LoadOptions = {}): Promise<StoredModel> {
   let type: unknown;
@@ -71,11 +68,14 @@ export async function loadModel(state: StateDict, { dtype, ...task }: LoadOption
     type = undefined; // storedConfig says what is wrong
   }
   const build = typeof type === 'string' && Object.hasOwn(builders, type) ? builders[type] : undefined;
-  if (build === undefined) {
+  if (build === undefined || typeof type !== 'string') {
     if (type === undefined) storedConfig(state, 'DiT, SiT, MAR or AutoencoderKL');
     throw new CheckpointError(`the checkpoint holds ${JSON.stringify(type)}, expected one of ${Object.keys(builders).join(', ')}`);
   }
-  return filled(build(state, blank(dtype)), state, task);
+  const init = blank(dtype);
+  const config = storedConfig(state, type);
+  checkStored(type, config, state);
+  return filled(build(config as never, init), state, task);
 }
 
 /** A DiT from a checkpoint of ours alone, shallow ones included. @throws CheckpointError as {@link loadModel}, and where it holds something else */
@@ -85,7 +85,7 @@ export async function loadDiT(state: StateDict, options: LoadOptions = {}): Prom
 }
 
 /** An autoencoder from a checkpoint of ours alone. Throws as {@link loadDiT} does. */
-export async function loadAutoencoderKL(state: StateDict): Promise<AutoencoderKL> {
+export async function loadAutoencoderKL(state: StateDict, options: LongTaskOptions = {}): Promise<AutoencoderKL> {
   storedConfig(state, 'AutoencoderKL');
-  return (await loadModel(state)) as AutoencoderKL;
+  return (await loadModel(state, options)) as AutoencoderKL;
 }

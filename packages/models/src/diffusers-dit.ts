@@ -1,4 +1,5 @@
-import { CheckpointError } from '@tinyfusion/core';
+import { ArgumentError, CheckpointError } from '@tinyfusion/core';
+import { MODEL_KEY } from '@tinyfusion/nn';
 import { type StateDict, type TensorRecord, bytesPerValue } from '@tinyfusion/weights';
 import { positionEmbedding } from './embeddings.js';
 
@@ -32,14 +33,21 @@ export function isDiffusersDiT({ tensors }: StateDict): boolean {
   return tensors.has('transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight');
 }
 
+/** Options of {@link ditFromDiffusers}. */
+export interface DitFromDiffusersOptions {
+  /** Side of the latents: 64 for 512×512. Default: what the file's own position embedding or our metadata says, else 32, for 256×256. */
+  inputSize?: number | undefined;
+}
+
 /**
  * A DiT of diffusers' (`DiTTransformer2DModel`) in upstream's names; nothing is read. Its queries, keys and values become
- * one tensor, and the position embedding, which diffusers computes, is there again.
+ * one tensor, and the position embedding is there again, which diffusers computes and most of its files do not have: then
+ * no tensor tells the size of the latents, and `inputSize` has to, where it is not that of 256×256.
  *
- * @param inputSize side of the latents, which such a file does not say. Default 32, for 256×256
- * @throws CheckpointError where a tensor is missing or unknown
+ * @throws CheckpointError where a tensor is missing or unknown, or its position embedding is of another size than `inputSize`;
+ * ArgumentError where that is no multiple of the patch
  */
-export function ditFromDiffusers(state: StateDict, { inputSize = 32 }: { inputSize?: number } = {}): StateDict {
+export function ditFromDiffusers(state: StateDict, { inputSize }: DitFromDiffusersOptions = {}): StateDict {
   const left = new Map(state.tensors);
   const take = (name: string): TensorRecord => {
     const record = left.get(name);
@@ -50,8 +58,7 @@ export function ditFromDiffusers(state: StateDict, { inputSize = 32 }: { inputSi
   const tensors = new Map<string, TensorRecord>();
   for (const part of parts) for (const [theirs, ours] of outer) tensors.set(`${ours}.${part}`, take(`${theirs}.${part}`));
   const [width, , patch] = tensors.get('x_embedder.proj.weight')!.shape as [number, number, number];
-  const grid = inputSize / patch;
-  tensors.set('pos_embed', { dtype: 'F32', shape: [1, grid * grid, width], read: async () => new Uint8Array(positionEmbedding(width, grid).slice().buffer) });
+  tensors.set('pos_embed', positionsOf(state, { width, patch, inputSize }));
   for (let i = 0; left.has(`transformer_blocks.${i}.norm1.linear.weight`); i++) {
     const at = `transformer_blocks.${i}`;
     for (const [theirs, ours] of shared) {
@@ -69,6 +76,33 @@ export function ditFromDiffusers(state: StateDict, { inputSize = 32 }: { inputSi
   const unknown = [...left.keys()].filter((name) => name !== 'pos_embed.pos_embed');
   if (unknown.length > 0) throw new CheckpointError(`the checkpoint has DiT's names of diffusers, and others: ${unknown.slice(0, 6).join(', ')}`);
   return { tensors, metadata: state.metadata };
+}
+
+/** Upstream's position embedding: the file's own where it has one. */
+function positionsOf({ tensors, metadata }: StateDict, { width, patch, inputSize }: { width: number; patch: number; inputSize: number | undefined }): TensorRecord {
+  if (inputSize !== undefined && !(Number.isInteger(inputSize / patch) && inputSize > 0)) throw new ArgumentError('DitFromDiffusersOptions.inputSize', inputSize, `a positive multiple of the patch size ${patch}`);
+  const own = tensors.get('pos_embed.pos_embed');
+  if (own === undefined) {
+    const grid = (inputSize ?? storedInputSize(metadata) ?? 32) / patch;
+    if (!Number.isInteger(grid) || grid < 1 || grid > LARGEST_GRID) throw new CheckpointError(`the checkpoint has DiT's names of diffusers, and latents of ${grid * patch} cannot be cut into its patches of ${patch}; say their inputSize`);
+    return { dtype: 'F32', shape: [1, grid * grid, width], read: async () => new Uint8Array(positionEmbedding(width, grid).slice().buffer) };
+  }
+  const grid = Math.sqrt(own.shape.at(-2) ?? 0);
+  if (!Number.isInteger(grid) || own.shape.at(-1) !== width || own.shape.length > 3 || own.shape.slice(0, -2).some((size) => size !== 1)) throw new CheckpointError(`pos_embed.pos_embed is [${own.shape.join(', ')}], expected [1, T, ${width}] with T tokens of a square image`);
+  if (inputSize !== undefined && grid * patch !== inputSize) throw new CheckpointError(`the checkpoint's pos_embed.pos_embed is that of latents of ${grid * patch}, and inputSize is ${inputSize}`);
+  return { ...own, shape: [1, grid * grid, width] };
+}
+
+/** Tokens along a side, as a file's metadata may ask for: images of 8192 in patches of 1. */
+const LARGEST_GRID = 1024;
+
+/** Side of the latents in the metadata of a checkpoint of ours. */
+function storedInputSize(metadata: StateDict['metadata']): number | undefined {
+  try {
+    return (JSON.parse(metadata.get(MODEL_KEY) ?? 'null') as { config?: { inputSize?: number } } | null)?.config?.inputSize;
+  } catch {
+    return undefined;
+  }
 }
 
 /**

@@ -1,4 +1,4 @@
-import { ArgumentError } from '@tinyfusion/core';
+import { ArgumentError, ShapeError } from '@tinyfusion/core';
 import { type Float, axes, gatedAdd, modulatedNorm, silu } from '@tinyfusion/kernels';
 import { type BranchHook, Conv2d, Embedding, type HookOptions, type Init, Linear, Module, normal, plainBranch, runBlocks, xavierUniform, zeros } from '@tinyfusion/nn';
 import * as tf from '@tensorflow/tfjs-core';
@@ -59,7 +59,7 @@ export class DiT extends Module {
    */
   constructor(config: DiTConfig, { init }: { init: Init }) {
     super();
-    checkConfig(config);
+    checkDiTConfig(config);
     const { inputSize, patchSize, inChannels, hiddenSize, depth, numHeads, mlpRatio, learnSigma, thinned } = config;
     this.config = { ...config };
     const grid = inputSize / patchSize;
@@ -101,6 +101,7 @@ export class DiT extends Module {
   forward(x: Float<'N H W C'>, t: tf.Tensor1D, y: tf.Tensor1D, { drop, hook, branchHook }: DiTForwardOptions = {}): Float<'N H W C'> {
     const { inputSize, patchSize, inChannels } = this.config;
     const { N } = axes('DiT.forward: x', x, 'N H W C', { H: inputSize, W: inputSize, C: inChannels });
+    if (N === 0) throw new ShapeError('DiT.forward: x', x.shape, `N from 1, H=${inputSize}, W=${inputSize}, C=${inChannels}`);
     axes('DiT.forward: t', t, 'N', { N });
     axes('DiT.forward: y', y, 'N', { N });
     return tf.tidy(() => {
@@ -240,7 +241,8 @@ function unpatchify(tokens: tf.Tensor3D, patchSize: number, channels: number): t
   return tf.reshape(tf.transpose(parts, [0, 2, 1, 3]), [n, grid * patchSize, grid * patchSize, channels]);
 }
 
-function checkConfig(config: DiTConfig): void {
+/** @throws ArgumentError where a configuration does not fit together */
+export function checkDiTConfig(config: DiTConfig): void {
   for (const name of ['inputSize', 'patchSize', 'inChannels', 'hiddenSize', 'depth', 'numHeads', 'numClasses'] as const) {
     if (!Number.isInteger(config[name]) || config[name] < 1) throw new ArgumentError(`DiTConfig.${name}`, config[name], 'a positive integer');
   }

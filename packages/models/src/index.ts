@@ -1,13 +1,13 @@
-export { loadAutoencoderKL, loadDiT, loadModel, partOf, saveModel, withDepths, type StoredModel } from './checkpoint.js';
+export { configOf, loadAutoencoderKL, loadDiT, loadModel, partOf, saveModel, withDepths, type StoredModel } from './checkpoint.js';
 export { fromDiffusersNames, toDiffusersNames } from './diffusers.js';
-export { ditFromDiffusers, ditToDiffusers, isDiffusersDiT } from './diffusers-dit.js';
+export { ditFromDiffusers, ditToDiffusers, isDiffusersDiT, type DitFromDiffusersOptions } from './diffusers-dit.js';
 export { compile, type CompileOptions, type CompiledModel } from './compile.js';
 export type { LoadOptions } from './filled.js';
 export { DiT, DiTBlock, FinalLayer, LabelEmbedder, LinearBlock, PatchEmbed, TimestepEmbedder, type BlockPart, type DiTConfig, type DiTForwardOptions } from './dit.js';
 export { positionEmbedding, timestepEmbedding } from './embeddings.js';
 export * from './mar/index.js';
 export { createModel, ditConfig, marConfig, presets, type ChangesOf, type ModelOf } from './presets.js';
-export { loadReference, loadReferenceAutoencoder, recognise, renamed, type LoadReferenceOptions, type Naming } from './reference.js';
+export { loadReference, loadReferenceAutoencoder, recognise, renamed, type LoadReferenceAutoencoderOptions, type LoadReferenceOptions, type Naming, type RenamedOptions } from './reference.js';
 export { SiT } from './sit.js';
 export { TinyAutoencoder, loadTinyAutoencoder } from './tiny-autoencoder.js';
 export { decodeTiled, type DecodeTiledOptions, type Decoder } from './tiled.js';

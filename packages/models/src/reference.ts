@@ -1,12 +1,13 @@
-import { CheckpointError } from '@tinyfusion/core';
+import { CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
 import { MODEL_KEY, storedConfig } from '@tinyfusion/nn';
-import type { StateDict, TensorRecord } from '@tinyfusion/weights';
+import type { StateDict } from '@tinyfusion/weights';
 import { fromDiffusersNames, toDiffusersNames } from './diffusers.js';
 import { ditFromDiffusers, ditToDiffusers, isDiffusersDiT } from './diffusers-dit.js';
 import type { DiTConfig } from './dit.js';
 import { type LoadOptions, blank, filled } from './filled.js';
 import type { MARConfig } from './mar/mar.js';
 import { type ChangesOf, type ModelOf, createModel, ditConfig, marConfig, presets, unknown } from './presets.js';
+import { autoencoderShape, checkMlps, depthOf, ditShape, marShape, ofCheckpoint } from './shapes.js';
 import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
 
 /**
@@ -15,17 +16,25 @@ import { AutoencoderKL, type AutoencoderConfig } from './vae.js';
  *
  * @param name one of `presets`; it decides the family, and the number of heads, which no shape tells. In a checkpoint of
  * ours that keeps its own configuration, that one counts
- * @param given as `weightsOf` gives it, in upstream's names or, for a DiT, diffusers'
- * @throws ArgumentError where the name is unknown; CheckpointError that lists what does not fit, where the checkpoint is
- * of another width than the preset and `changes` has no number of heads, or where it says itself that it is of another family
+ * @param given as `weightsOf` gives it, in upstream's names or, for a DiT, diffusers', see {@link ditFromDiffusers} for
+ * the size of its latents
+ * @throws ArgumentError where the name is unknown, or a change is none; CheckpointError that lists what does not fit, where
+ * the checkpoint is of another width than the preset and `changes` has no number of heads, or where it says itself that it
+ * is of another family
  */
 export async function loadReference<Name extends string>(name: Name, given: StateDict, { changes, dtype, ...task }: LoadReferenceOptions<Name> = {}): Promise<ModelOf<Name>> {
   if (!presets.includes(name)) unknown(name, presets);
-  const state = isDiffusersDiT(given) ? ditFromDiffusers(given, { inputSize: (changes as Partial<DiTConfig> | undefined)?.inputSize ?? 32 }) : given;
-  const found = isMar(name) ? marShape(name, state) : ditShape(state);
-  const own = given.metadata.has(MODEL_KEY) ? storedConfig<object>(given, familyOf(name)) : undefined;
+  const init = blank(dtype);
+  const family = familyOf(name);
+  const own = given.metadata.has(MODEL_KEY) ? storedConfig<Partial<DiTConfig & MARConfig>>(given, family) : undefined;
+  const known: Partial<DiTConfig & MARConfig> = { ...own, ...changes };
+  const state = isDiffusersDiT(given) ? ditFromDiffusers(given, { inputSize: (changes as Partial<DiTConfig> | undefined)?.inputSize }) : given;
+  const found = family === 'MAR' ? marShape(state, known.patchSize ?? marConfig(name).patchSize) : ditShape(state, known);
+  if (Object.keys(found).length === 0) throw new CheckpointError(`the checkpoint is no ${family}: tensors are missing that every ${family} has. It has: ${[...state.tensors.keys()].slice(0, 6).join(', ') || 'none'}`);
   if (own === undefined) requireHeads(name, found, changes ?? {});
-  return filled(createModel(name, { init: blank(dtype), changes: { ...own, ...found, ...changes } as ChangesOf<Name> }), state, task);
+  else checkMlps(family, { ...own, ...found }, state);
+  const model = ofCheckpoint(family, () => createModel(name, { init, changes: { ...own, ...found, ...changes } as ChangesOf<Name> }), changes);
+  return filled(model, state, task);
 }
 
 /** Options of {@link loadReference}. */
@@ -52,82 +61,33 @@ function requireHeads(name: string, found: Partial<DiTConfig & MARConfig>, chang
   throw new CheckpointError(`the checkpoint is ${found[width]} wide and ${name} ${shapeOf(name)[width]}: ${who} its number of heads, which its tensors do not tell (changes: { ${heads} }; --heads of a command)`);
 }
 
-/** What a DiT's or SiT's tensors say of its configuration; nothing where they are not there. */
-function ditShape({ tensors }: StateDict): Partial<DiTConfig> {
-  const [width, inChannels, patchSize] = tensors.get('x_embedder.proj.weight')?.shape ?? [];
-  const tokens = tensors.get('pos_embed')?.shape[1];
-  const rows = tensors.get('y_embedder.embedding_table.weight')?.shape[0];
-  const out = tensors.get('final_layer.linear.weight')?.shape[0];
-  const depth = depthOf(tensors, 'blocks');
-  if (width === undefined || inChannels === undefined || patchSize === undefined || tokens === undefined || rows === undefined || out === undefined || depth === 0) return {};
-  return { hiddenSize: width, inChannels, patchSize, depth, inputSize: Math.round(Math.sqrt(tokens)) * patchSize, numClasses: rows - 1, learnSigma: out === 2 * inChannels * patchSize ** 2 };
-}
-
-/** The same of a MAR. */
-function marShape(name: string, { tensors }: StateDict): Partial<MARConfig> {
-  const size = (tensor: string, axis: number): number | undefined => tensors.get(tensor)?.shape[axis];
-  const tokens = size('diffusion_pos_embed_learned', 1);
-  const positions = size('encoder_pos_embed_learned', 1);
-  const channels = size('z_proj.weight', 1);
-  if (tokens === undefined || positions === undefined || channels === undefined) return {};
-  const { patchSize } = marConfig(name);
-  const changes: Partial<Record<keyof MARConfig, number | undefined>> = {
-    inputSize: Math.round(Math.sqrt(tokens)) * patchSize,
-    inChannels: channels / patchSize ** 2,
-    encoderWidth: size('z_proj.weight', 0),
-    encoderDepth: depthOf(tensors, 'encoder_blocks'),
-    decoderWidth: size('decoder_embed.weight', 0),
-    decoderDepth: depthOf(tensors, 'decoder_blocks'),
-    numClasses: size('class_emb.weight', 0),
-    bufferSize: positions - tokens,
-    headDepth: depthOf(tensors, 'diffloss.net.res_blocks'),
-    headWidth: size('diffloss.net.input_proj.weight', 0),
-  };
-  return Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
-}
-
-/** Number of blocks under a name. */
-function depthOf(tensors: ReadonlyMap<string, TensorRecord>, stack: string): number {
-  let depth = 0;
-  for (const name of tensors.keys()) if (name.startsWith(`${stack}.`)) depth = Math.max(depth, 1 + Number.parseInt(name.slice(stack.length + 1), 10));
-  return depth;
-}
-
 /** What published latents are multiplied by, by their channels: Stable Diffusion's, and MAR's KL-16. */
 const scalingFactors: Readonly<Record<number, number>> = { 4: 0.18215, 16: 0.2325 };
+
+/** Options of {@link loadReferenceAutoencoder}. */
+export interface LoadReferenceAutoencoderOptions extends LongTaskOptions {
+  /** What latents are multiplied by. Default: 0.18215 for 4 latent channels, 0.2325 for 16. */
+  scalingFactor?: number | undefined;
+}
 
 /**
  * The autoencoder of a reference's checkpoint, in diffusers' names (`stabilityai/sd-vae-ft-ema`) or latent diffusion's
  * (MAR's `kl16.ckpt`); its shape is read off the tensors, and those of a discriminator are left out.
  *
- * @param options `scalingFactor`: default 0.18215 for 4 latent channels, 0.2325 for 16
  * @throws CheckpointError where it is no autoencoder, or tensors are missing or wrongly shaped
  */
-export async function loadReferenceAutoencoder(state: StateDict, { scalingFactor }: { scalingFactor?: number } = {}): Promise<AutoencoderKL> {
+export async function loadReferenceAutoencoder(state: StateDict, { scalingFactor, ...task }: LoadReferenceAutoencoderOptions = {}): Promise<AutoencoderKL> {
   const own = new Map([...state.tensors].filter(([name]) => /^(encoder|decoder|quant_conv|post_quant_conv)\./.test(name)));
   const diffusers = [...own.keys()].some((name) => name.includes('.down_blocks.'));
-  const levels = depthOf(own, diffusers ? 'encoder.down_blocks' : 'encoder.down');
-  const named = diffusers ? fromDiffusersNames({ ...state, tensors: own }, levels) : { ...state, tensors: own };
-  const { tensors } = named;
-  const [channels, inChannels] = tensors.get('encoder.conv_in.weight')?.shape ?? [];
-  const latentChannels = tensors.get('post_quant_conv.weight')?.shape[0];
-  if (channels === undefined || inChannels === undefined || latentChannels === undefined || levels === 0) throw new CheckpointError(`the checkpoint is no autoencoder of latent diffusion: it has no encoder.conv_in or post_quant_conv. It has: ${[...state.tensors.keys()].slice(0, 6).join(', ')}`);
+  const named = diffusers ? fromDiffusersNames({ ...state, tensors: own }, depthOf(own, 'encoder.down_blocks')) : { ...state, tensors: own };
+  const found = autoencoderShape(named);
+  const { latentChannels } = found;
+  if (latentChannels === undefined) throw new CheckpointError(`the checkpoint is no autoencoder of latent diffusion: it has no encoder.conv_in or post_quant_conv. It has: ${[...state.tensors.keys()].slice(0, 6).join(', ')}`);
   const scale = scalingFactor ?? scalingFactors[latentChannels];
   if (scale === undefined) throw new CheckpointError(`the autoencoder has ${latentChannels} latent channels, and no published one is known to; say its scalingFactor`);
-  const indices = Array.from({ length: levels }, (_, i) => i);
-  const attention = (side: string): number[] => indices.filter((i) => tensors.has(`${side}.${i}.attn.0.q.weight`));
-  const config: AutoencoderConfig = {
-    inChannels,
-    channels,
-    channelMultipliers: indices.map((i) => (tensors.get(`encoder.down.${i}.block.0.conv2.weight`)?.shape[0] ?? channels) / channels),
-    numResBlocks: depthOf(tensors, 'encoder.down.0.block'),
-    latentChannels,
-    groups: 32,
-    scalingFactor: scale,
-    encoderAttentionLevels: attention('encoder.down'),
-    decoderAttentionLevels: attention('decoder.up'),
-  };
-  return filled(new AutoencoderKL(config, { init: 'zeros' }), named);
+  const config = { ...found, groups: 32, scalingFactor: scale } as AutoencoderConfig;
+  const model = ofCheckpoint('AutoencoderKL', () => new AutoencoderKL(config, { init: 'zeros' }), { scalingFactor });
+  return filled(model, named, task);
 }
 
 /**
@@ -143,7 +103,7 @@ export function recognise(state: StateDict): { presets: string[]; summary: strin
     });
     return { presets: fits, summary: `${dit.depth} blocks of width ${dit.hiddenSize}, patch ${dit.patchSize}, ${dit.inputSize}×${dit.inputSize}×${dit.inChannels} latents, ${dit.numClasses} classes` };
   }
-  const { encoderDepth, decoderDepth, encoderWidth, numClasses } = marShape('MAR-B', state);
+  const { encoderDepth, decoderDepth, encoderWidth, numClasses } = marShape(state, marConfig('MAR-B').patchSize);
   if (encoderDepth !== undefined && decoderDepth !== undefined) {
     const fits = presets.filter((name) => name.startsWith('MAR')).filter((name) => {
       const config = marConfig(name);
@@ -158,12 +118,18 @@ export function recognise(state: StateDict): { presets: string[]; summary: strin
 /** Whose names a checkpoint's tensors have. */
 export type Naming = 'upstream' | 'diffusers';
 
+/** Options of {@link renamed}. */
+export interface RenamedOptions {
+  /** Side of the latents of a DiT that gets upstream's names. Default: see {@link ditFromDiffusers}. */
+  inputSize?: number | undefined;
+}
+
 /**
  * A DiT or an autoencoder in the other project's names; what has them already stays. Nothing is read.
- * @throws CheckpointError where it is neither
+ * @throws CheckpointError where it is neither, or throws as {@link ditFromDiffusers}
  */
-export function renamed(state: StateDict, names: Naming): StateDict {
-  if (isDiffusersDiT(state)) return names === 'diffusers' ? state : ditFromDiffusers(state);
+export function renamed(state: StateDict, names: Naming, { inputSize }: RenamedOptions = {}): StateDict {
+  if (isDiffusersDiT(state)) return names === 'diffusers' ? state : ditFromDiffusers(state, { inputSize });
   if (state.tensors.has('blocks.0.adaLN_modulation.1.weight') && state.tensors.has('x_embedder.proj.weight')) return names === 'upstream' ? state : ditToDiffusers(state);
   if (state.tensors.has('encoder.conv_in.weight') || state.tensors.has('decoder.conv_in.weight')) {
     const { tensors } = state;

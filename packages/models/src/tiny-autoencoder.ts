@@ -1,3 +1,4 @@
+import type { LongTaskOptions } from '@tinyfusion/core';
 import { type Float, axes } from '@tinyfusion/kernels';
 import { Conv2d, type Init, Module } from '@tinyfusion/nn';
 import type { StateDict } from '@tinyfusion/weights';
@@ -82,6 +83,6 @@ class Block extends Module {
  * TAESD from its published file, `madebyollin/taesd`'s `diffusion_pytorch_model.safetensors`.
  * @throws CheckpointError that lists what does not fit
  */
-export async function loadTinyAutoencoder(state: StateDict): Promise<TinyAutoencoder> {
-  return filled(new TinyAutoencoder({ init: 'zeros' }), state);
+export async function loadTinyAutoencoder(state: StateDict, options: LongTaskOptions = {}): Promise<TinyAutoencoder> {
+  return filled(new TinyAutoencoder({ init: 'zeros' }), state, options);
 }

@@ -37,13 +37,15 @@ export class AutoencoderKL extends Module {
   readonly quant_conv: Conv2d;
   readonly post_quant_conv: Conv2d;
 
-  /** @param options `init`: an `Rng` draws first weights, `'zeros'` leaves them to a checkpoint */
+  /**
+   * @param options `init`: an `Rng` draws first weights, `'zeros'` leaves them to a checkpoint
+   * @throws ArgumentError where the configuration does not fit together
+   */
   constructor(config: AutoencoderConfig, { init }: { init: Init }) {
     super();
+    checkAutoencoderConfig(config);
     this.config = { ...config };
-    const { latentChannels, channels, channelMultipliers, groups } = config;
-    if (channelMultipliers.length === 0) throw new ArgumentError('AutoencoderConfig.channelMultipliers', channelMultipliers, 'one number for each level');
-    if (channelMultipliers.some((m) => (channels * m) % groups !== 0)) throw new ArgumentError('AutoencoderConfig.groups', groups, `a divisor of every width: ${channelMultipliers.map((m) => channels * m).join(', ')}`);
+    const { latentChannels } = config;
     this.encoder = new Encoder(config, init);
     this.decoder = new Decoder(config, init);
     this.quant_conv = new Conv2d(2 * latentChannels, 2 * latentChannels, 1, { init });
@@ -278,5 +280,19 @@ class Resample extends Module {
 
   forward(x: tf.Tensor4D): tf.Tensor4D {
     return this.conv.forward(this.#direction === 'down' ? x : repeatPixels(x));
+  }
+}
+
+/** @throws ArgumentError where a configuration does not fit together */
+export function checkAutoencoderConfig(config: AutoencoderConfig): void {
+  for (const name of ['inChannels', 'channels', 'numResBlocks', 'latentChannels', 'groups'] as const) {
+    if (!Number.isInteger(config[name]) || config[name] < 1) throw new ArgumentError(`AutoencoderConfig.${name}`, config[name], 'a positive integer');
+  }
+  const { channels, channelMultipliers, groups, scalingFactor } = config;
+  if (!Array.isArray(channelMultipliers) || channelMultipliers.length === 0 || !channelMultipliers.every((m) => m > 0)) throw new ArgumentError('AutoencoderConfig.channelMultipliers', channelMultipliers, 'one number above 0 for each level');
+  if (channelMultipliers.some((m) => (channels * m) % groups !== 0)) throw new ArgumentError('AutoencoderConfig.groups', groups, `a divisor of every width: ${channelMultipliers.map((m) => channels * m).join(', ')}`);
+  if (!(scalingFactor > 0 && scalingFactor < Infinity)) throw new ArgumentError('AutoencoderConfig.scalingFactor', scalingFactor, 'a number above 0');
+  for (const name of ['encoderAttentionLevels', 'decoderAttentionLevels'] as const) {
+    if (config[name] !== undefined && !Array.isArray(config[name])) throw new ArgumentError(`AutoencoderConfig.${name}`, config[name], 'a list of levels');
   }
 }

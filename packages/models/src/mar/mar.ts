@@ -80,7 +80,7 @@ export class MAR extends Module {
    */
   constructor(config: MARConfig, { init }: { init: Init }) {
     super();
-    checkConfig(config);
+    checkMARConfig(config);
     const { encoderWidth, encoderDepth, encoderHeads, decoderWidth, decoderDepth, decoderHeads, mlpRatio, bufferSize, headDepth, headWidth, normEpsilon: epsilon } = config;
     this.config = { ...config };
     const rates = { attention: config.attentionDropout, projection: config.projectionDropout };
@@ -221,7 +221,8 @@ export class DiffusionLoss extends Module {
   }
 }
 
-function checkConfig(config: MARConfig): void {
+/** @throws ArgumentError where a configuration does not fit together */
+export function checkMARConfig(config: MARConfig): void {
   for (const name of ['inputSize', 'patchSize', 'inChannels', 'encoderWidth', 'encoderDepth', 'encoderHeads', 'decoderWidth', 'decoderDepth', 'decoderHeads', 'numClasses', 'bufferSize', 'headDepth', 'headWidth', 'diffusionBatchMul'] as const) {
     if (!Number.isInteger(config[name]) || config[name] < 1) throw new ArgumentError(`MARConfig.${name}`, config[name], 'a positive integer');
   }
