@@ -43,6 +43,7 @@ describe('a configuration that is none of its tensors', () => {
   it.each([
     ['DiT', { ...dit, hiddenSize: 2 ** 23 }, says('hiddenSize', 2 ** 23, 8)],
     ['DiT', { ...dit, depth: 2 ** 30 }, says('depth', 2 ** 30, 2)],
+    ['DiT', { ...dit, depth: 3 }, 'the checkpoint does not fit DiT: missing (10): blocks.2.attn.qkv.weight'],
     ['DiT', { ...dit, inputSize: 2 ** 20 }, says('inputSize', 2 ** 20, 4)],
     ['DiT', { ...dit, numClasses: 2 ** 40 }, says('numClasses', 2 ** 40, 3)],
     ['DiT', { ...dit, mlpRatio: 1e12 }, 'its configuration says mlpRatio 1000000000000, which makes MLPs of 8000000000000, and its tensors say 16'],
