@@ -18,7 +18,8 @@ export interface RunReplicasOptions<D> extends LongTaskOptions {
  *
  * @param module exports `run`, see {@link ReplicaModule}
  * @returns what each rank returned
- * @throws TinyFusionError `WORKER_FAILED` that names the rank that failed; CancelledError; both when all threads have ended by themselves, or were after `grace`
+ * @throws TinyFusionError `WORKER_FAILED` that names the rank that failed, or `RANK_FAILED` where one waits for another that
+ * has returned; CancelledError; all when all threads have ended by themselves, or were after `grace`
  */
 export async function runReplicas<R, D = undefined>(module: URL, { size, workerData, grace = 5000, signal, onProgress }: RunReplicasOptions<D>): Promise<R[]> {
   if (!Number.isInteger(size) || size < 1) throw new ArgumentError('runReplicas: size', size, 'a positive number of threads');

@@ -1,5 +1,5 @@
 import { createRng } from '@tinyfusion/core';
-import { threadCollective } from '@tinyfusion/train';
+import { failThread, threadCollective } from '@tinyfusion/train';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { FromWorker, MappingModule, ReplicaModule, ToWorker, WorkerStart } from './protocol.js';
 
@@ -21,6 +21,7 @@ async function runReplica({ rank, memory }: NonNullable<WorkerStart['replica']>)
   const { run } = (await import(module)) as ReplicaModule<unknown, unknown>;
   const collective = threadCollective(memory, rank);
   const result = await run({ rank, size: collective.size, collective, data, signal: stop.signal, onProgress: (progress) => rank === 0 && send({ progress }) });
+  failThread(memory, rank, 'returned'); // who waits for this rank would do so for ever
   await printed();
   send({ result, index: rank });
 }

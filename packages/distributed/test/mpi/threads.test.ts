@@ -31,6 +31,20 @@ describe('replicas in worker threads', () => {
     expect(error).toMatchObject({ code: 'WORKER_FAILED', message: expect.stringMatching(/rank 2 of 3 failed: .*code 3/) as string });
   });
 
+  it.each([
+    ['waits in a barrier', { calls: 'barrier' }],
+    ['comes to a call later', { calls: 'allReduce', pause: 300 }],
+    ['closes', { calls: 'close', pause: 300 }],
+  ])('one that %s without another that has returned ends the run, and does not wait for ever', async (_name, data) => {
+    const { error, seconds } = await replicas({ leaves: [0], ...data, abortAfter: 20_000 });
+    expect(error).toMatchObject({ code: 'RANK_FAILED', message: expect.stringMatching(/^rank [12] of 3 failed: rank 0 of 3 has returned, and the others wait for it/) as string });
+    expect(seconds).toBeLessThan(15);
+  });
+
+  it('may return one after another where they have no calls left', async () => {
+    expect((await replicas({ leaves: [0, 2], pause: 300 })).results).toEqual(['left', 'stayed', 'left']);
+  });
+
   it('are cancelled by a signal, those too that do not listen', async () => {
     expect(await replicas({ waits: true, abortAfter: 300 })).toMatchObject({ error: { code: 'CANCELLED' } });
     const { error, seconds } = await replicas({ hangs: true, abortAfter: 300 });

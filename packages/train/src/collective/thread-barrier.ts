@@ -1,7 +1,7 @@
 import { TinyFusionError } from '@tinyfusion/core';
 
 /** Places of the numbers that threads share. */
-const [ARRIVED, GENERATION, FAILED] = [0, 1, 2];
+const [ARRIVED, GENERATION, GONE] = [0, 1, 2];
 export const [SIZE, CAPACITY] = [3, 4];
 
 /** How often a thread looks before it sleeps: the others are seldom far behind. */
@@ -9,13 +9,14 @@ const SPINS = 2000;
 /** Longest sleep, ms, in case a wake-up is lost. */
 const SLEEP = 20;
 
-/** Settles when as many threads as there are have come here. @throws TinyFusionError `RANK_FAILED` where one has failed instead */
+/** Settles when as many threads as there are have come here. @throws TinyFusionError `RANK_FAILED` where one will not come */
 export async function threadBarrier(control: Int32Array<SharedArrayBuffer>): Promise<void> {
   const generation = Atomics.load(control, GENERATION!);
   checkOthers(control);
   if (Atomics.add(control, ARRIVED!, 1) + 1 === Atomics.load(control, SIZE!)) {
     Atomics.store(control, ARRIVED!, 0);
-    wakeAll(control);
+    Atomics.add(control, GENERATION!, 1);
+    Atomics.notify(control, GENERATION!);
     return;
   }
   for (let i = 0; i < SPINS && Atomics.load(control, GENERATION!) === generation; i++);
@@ -23,28 +24,28 @@ export async function threadBarrier(control: Int32Array<SharedArrayBuffer>): Pro
     // a sleeping thread does not keep its event loop alive by itself
     const awake = setInterval(() => {}, 1000);
     try {
-      while (Atomics.load(control, GENERATION!) === generation) await sleep(control, generation);
+      // where all have come, it does not matter what became of one of them since
+      while (Atomics.load(control, GENERATION!) === generation) {
+        checkOthers(control);
+        await sleep(control, generation);
+      }
     } finally {
       clearInterval(awake);
     }
   }
-  checkOthers(control);
 }
 
-/** Lets everybody who waits, now or later, know that a rank will not come. */
-export function markFailed(control: Int32Array<SharedArrayBuffer>, rank: number): void {
-  Atomics.compareExchange(control, FAILED!, 0, rank + 1);
-  wakeAll(control);
-}
-
-function wakeAll(control: Int32Array<SharedArrayBuffer>): void {
-  Atomics.add(control, GENERATION!, 1);
+/** Lets everybody who waits, now or later, know that a rank will not come: it has failed, or has returned. */
+export function markGone(control: Int32Array<SharedArrayBuffer>, rank: number, how: 'failed' | 'returned'): void {
+  Atomics.compareExchange(control, GONE!, 0, how === 'failed' ? rank + 1 : -rank - 1);
   Atomics.notify(control, GENERATION!);
 }
 
 function checkOthers(control: Int32Array<SharedArrayBuffer>): void {
-  const failed = Atomics.load(control, FAILED!);
-  if (failed !== 0) throw new TinyFusionError('RANK_FAILED', `rank ${failed - 1} of ${Atomics.load(control, SIZE!)} has failed, so the others cannot go on; its own error says why`);
+  const gone = Atomics.load(control, GONE!);
+  if (gone === 0) return;
+  const why = gone > 0 ? 'has failed, so the others cannot go on; its own error says why' : 'has returned, and the others wait for it; every rank has to make the same calls';
+  throw new TinyFusionError('RANK_FAILED', `rank ${Math.abs(gone) - 1} of ${Atomics.load(control, SIZE!)} ${why}`);
 }
 
 type WaitAsync = (array: Int32Array<SharedArrayBuffer>, index: number, value: number, timeout: number) => { async: boolean; value: string | Promise<string> };

@@ -1,6 +1,6 @@
 import { ArgumentError } from '@tinyfusion/core';
 import type { Collective, CollectiveArray, Reduction } from './collective.js';
-import { CAPACITY, SIZE, markFailed, threadBarrier } from './thread-barrier.js';
+import { CAPACITY, SIZE, markGone, threadBarrier } from './thread-barrier.js';
 
 /** Bytes of the numbers in front. */
 const HEADER = 64;
@@ -24,7 +24,7 @@ export function threadMemory(size: number, { bytes = 2 * 2 ** 20 }: { bytes?: nu
  * threads' values, always in the order of ranks: results do not depend on timing, and are the same on every rank to the bit.
  *
  * @param memory of {@link threadMemory}, the same for all
- * @throws ArgumentError where the memory has no such rank. Its calls throw TinyFusionError `RANK_FAILED` when a rank has failed
+ * @throws ArgumentError where the memory has no such rank. Its calls throw TinyFusionError `RANK_FAILED` when a rank has failed, or has returned without them
  */
 export function threadCollective(memory: SharedArrayBuffer, rank: number): Collective {
   const control = new Int32Array(memory, 0, HEADER / 4);
@@ -75,9 +75,12 @@ export function threadCollective(memory: SharedArrayBuffer, rank: number): Colle
   };
 }
 
-/** Tells the threads of a memory that one of them will not answer any more. */
-export function failThread(memory: SharedArrayBuffer, rank: number): void {
-  markFailed(new Int32Array(memory, 0, HEADER / 4), rank);
+/**
+ * Tells the threads of a memory that one of them will not answer any more: who waits for it gets an error.
+ * @param how `'returned'` where it has ended well. Default `'failed'`
+ */
+export function failThread(memory: SharedArrayBuffer, rank: number, how: 'failed' | 'returned' = 'failed'): void {
+  markGone(new Int32Array(memory, 0, HEADER / 4), rank, how);
 }
 
 /** result = the sum, mean or maximum of all sources. */

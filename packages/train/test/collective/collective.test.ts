@@ -131,6 +131,18 @@ describe('a rank that fails', () => {
     await expect(second.barrier()).rejects.toMatchObject({ code: 'RANK_FAILED' });
   });
 
+  it('or has returned, is named too, but not to those that it came to a call with', async () => {
+    const memory = threadMemory(2);
+    const [first, second] = [threadCollective(memory, 0), threadCollective(memory, 1)];
+    const values = Float32Array.of(1);
+    const waiting = first.allReduce(values, 'sum');
+    await second.allReduce(Float32Array.of(2), 'sum');
+    failThread(memory, 1, 'returned');
+    await waiting;
+    expect(values[0]).toBe(3);
+    await expect(first.barrier()).rejects.toMatchObject({ code: 'RANK_FAILED', message: expect.stringMatching(/^rank 1 of 2 has returned, and the others wait for it/) as string });
+  });
+
   it('or that there is not, is an error', () => {
     expect(() => threadCollective(threadMemory(2), 2)).toThrow(/from 0 to 1/);
     expect(() => threadMemory(0)).toThrow(/positive number/);

@@ -5,6 +5,12 @@ export async function run({ rank, size, collective, data, signal, onProgress }) 
     if (data.how === 'rejects') void Promise.reject(new Error('out of luck'));
     if (data.how === 'exits') process.exit(3);
   }
+  if (data?.leaves !== undefined) {
+    if (data.leaves.includes(rank)) return 'left';
+    if (data.pause) await new Promise((resolve) => setTimeout(resolve, data.pause));
+    if (data.calls) await collective[data.calls](Float32Array.of(1), 'sum');
+    return 'stayed';
+  }
   if (data?.prints !== undefined) {
     for (let i = 0; i < data.prints; i++) console.log(`line ${i}`);
     return rank;
