@@ -1,8 +1,8 @@
-import { ArgumentError } from '@tinyfusion/core';
-import { AutoencoderKL, DiT, MAR, SiT, type StoredModel, TinyAutoencoder } from '@tinyfusion/models';
+import { ArgumentError, type LongTaskOptions, throwIfCancelled } from '@tinyfusion/core';
+import { AutoencoderKL, DiT, MAR, SiT, type StoredModel, TinyAutoencoder, configOf } from '@tinyfusion/models';
 import { MODEL_KEY } from '@tinyfusion/nn';
 import { ditGraph } from './dit.js';
-import { GraphBuilder } from './graph-builder.js';
+import { GraphBuilder, type Initialiser } from './graph-builder.js';
 import { headGraph, marGraph } from './mar.js';
 import { besideBytes, placed } from './placement.js';
 import { type EncodedModel, encodeModel } from './proto.js';
@@ -15,8 +15,8 @@ export type ExportableModel = StoredModel | TinyAutoencoder;
 /** Networks of a model that has more than one: those of an {@link AutoencoderKL} or {@link TinyAutoencoder}, and those of a {@link MAR}. */
 export type OnnxPart = 'decoder' | 'encoder' | 'transformer' | 'head';
 
-/** Options of {@link exportOnnx}. */
-export interface ExportOnnxOptions {
+/** Options of {@link exportOnnx}. Progress is told of tensors when they are read: those beside the model, when `data` is. */
+export interface ExportOnnxOptions extends LongTaskOptions {
   /**
    * Type of weights and maths; what goes in and comes out is float32 either way. In float16, times, norms' statistics
    * and softmax stay in float32. Default `'F32'`.
@@ -70,7 +70,7 @@ export interface OnnxExport {
  * elsewhere.
  *
  * @throws ArgumentError where the model is of another kind, has no such part, holds adapters, or is too large for the one
- * file that was asked for; CheckpointError where a weight does not fit float16
+ * file that was asked for; CheckpointError where a weight does not fit float16; CancelledError, also of `data`
  */
 export async function exportOnnx(model: ExportableModel, options: ExportOnnxOptions = {}): Promise<OnnxExport> {
   const { model: file, ...beside } = await onnxFiles(model, options);
@@ -85,13 +85,13 @@ export async function exportOnnx(model: ExportableModel, options: ExportOnnxOpti
 
 /** The files of a model, of which nothing is read before its turn, so that no more than one tensor is in memory. */
 export async function onnxFiles(model: ExportableModel, options: ExportOnnxOptions): Promise<{ model: EncodedModel; data?: OnnxData }> {
-  const { dtype = 'F32', metadata = [], externalData, dataName = 'model.onnx.data' } = options;
+  const { dtype = 'F32', metadata = [], externalData, dataName = 'model.onnx.data', ...task } = options;
   if (dtype !== 'F32' && dtype !== 'F16') throw new ArgumentError('ExportOnnxOptions.dtype', dtype, "'F32' or 'F16'");
   if (!/^[^/\\]+$/.test(dataName)) throw new ArgumentError('ExportOnnxOptions.dataName', dataName, 'the name of a file in the same folder');
   const { type, config, part, draw } = planOf(model, options.part);
   const g = new GraphBuilder(model, dtype);
   draw(g);
-  const { inside, beside, size } = placed([...g.initialisers.values()], externalData);
+  const { inside, beside, size } = placed(told([...g.initialisers.values()], task), externalData);
   const file = await encodeModel({
     irVersion: 8,
     opset: 17,
@@ -108,6 +108,21 @@ export async function onnxFiles(model: ExportableModel, options: ExportOnnxOptio
   return beside.length === 0 ? { model: file } : { model: file, data: { name: dataName, size, stream: () => besideBytes(beside) } };
 }
 
+/** The tensors, whose reading is reported and can be stopped. */
+function told(tensors: readonly Initialiser[], { signal, onProgress }: LongTaskOptions): Initialiser[] {
+  const read = new Set<string>();
+  return tensors.map((tensor) => ({
+    ...tensor,
+    read: async () => {
+      throwIfCancelled(signal, 'write ONNX');
+      const bytes = await tensor.read();
+      read.add(tensor.name);
+      onProgress?.({ task: 'write ONNX', step: read.size, total: tensors.length, unit: 'tensor' });
+      return bytes;
+    },
+  }));
+}
+
 interface Plan {
   type: string;
   config: object;
@@ -119,7 +134,7 @@ interface Plan {
 function planOf(model: ExportableModel, part: OnnxPart | undefined): Plan {
   if (model instanceof DiT) {
     if (part !== undefined) throw new ArgumentError('ExportOnnxOptions.part', part, 'none: the model is one network');
-    return { type: model instanceof SiT ? 'SiT' : 'DiT', config: { ...model.config, depth: model.blocks.length }, draw: (g) => ditGraph(g, model) };
+    return { type: model instanceof SiT ? 'SiT' : 'DiT', config: configOf(model), draw: (g) => ditGraph(g, model) };
   }
   if (model instanceof AutoencoderKL) {
     const chosen = part ?? 'decoder';
@@ -134,8 +149,7 @@ function planOf(model: ExportableModel, part: OnnxPart | undefined): Plan {
   if (model instanceof MAR) {
     const chosen = part ?? 'transformer';
     if (chosen !== 'transformer' && chosen !== 'head') throw new ArgumentError('ExportOnnxOptions.part', chosen, "'transformer' or 'head'");
-    const config = { ...model.config, encoderDepth: model.encoder_blocks.length, decoderDepth: model.decoder_blocks.length };
-    return { type: 'MAR', config, part: chosen, draw: (g) => (chosen === 'transformer' ? marGraph(g, model) : headGraph(g, model.diffloss.net)) };
+    return { type: 'MAR', config: configOf(model), part: chosen, draw: (g) => (chosen === 'transformer' ? marGraph(g, model) : headGraph(g, model.diffloss.net)) };
   }
   throw new ArgumentError('exportOnnx: model', (model as object | null)?.constructor?.name ?? String(model), 'a DiT, SiT, MAR, AutoencoderKL or TinyAutoencoder');
 }

@@ -16,7 +16,7 @@ export type WriteOnnxOptions = Omit<ExportOnnxOptions, 'dataName'>;
  *
  * @param path e.g. `dit.onnx`; weights beside it are `dit.onnx.data`
  * @returns the paths that were written
- * @throws as `exportOnnx`, and CheckpointError where a file cannot be written
+ * @throws as `exportOnnx`, and CheckpointError where a file cannot be written; the old files stay then
  */
 export async function writeOnnx(path: string, model: ExportableModel, options: WriteOnnxOptions = {}): Promise<string[]> {
   const { model: file, data } = await onnxFiles(model, { ...options, dataName: `${basename(path)}.data` });

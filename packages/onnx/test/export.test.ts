@@ -1,5 +1,5 @@
-import { ArgumentError, TinyFusionError, createRng } from '@tinyfusion/core';
-import { AutoencoderKL, type AutoencoderConfig, DiT, type DiTBlock, type DiTConfig, MAR, type MARConfig, SiT, TinyAutoencoder, TokenMask, withDepths } from '@tinyfusion/models';
+import { ArgumentError, CancelledError, type ProgressEvent, TinyFusionError, createRng } from '@tinyfusion/core';
+import { AutoencoderKL, type AutoencoderConfig, DiT, type DiTBlock, type DiTConfig, LinearBlock, MAR, type MARConfig, SiT, TinyAutoencoder, TokenMask, withDepths } from '@tinyfusion/models';
 import { Linear, MODEL_KEY, loadState, readState, replaceModule } from '@tinyfusion/nn';
 import { type PruneRecord, pruneBlocks, pruneMetadata, readPruneRecord } from '@tinyfusion/pruning';
 import { stateDictOf } from '@tinyfusion/weights';
@@ -72,6 +72,14 @@ describe('DiT and SiT', () => {
     expect(readPruneRecord(metadata)).toEqual(record);
     expect(JSON.parse(metadata.get(MODEL_KEY)!)).toEqual({ type: 'DiT', config: { ...dit, depth: 2 } });
     expect(new Set(graph.initializer.flatMap(({ name }) => /^blocks\.\d+/.exec(name) ?? []))).toEqual(new Set(['blocks.0', 'blocks.1']));
+  });
+
+  it('one whose blocks were thinned in memory says of which parts it is', async () => {
+    const model = fill(new DiT(dit, { init: 'zeros' }));
+    delete (model.blocks[1] as { attn?: unknown }).attn;
+    model.blocks[2] = fill(new LinearBlock(48, 'zeros'));
+    const { metadataProps } = contentsOf((await exportOnnx(model)).model);
+    expect(JSON.parse(metadataProps.find(({ key }) => key === MODEL_KEY)!.value)).toEqual({ type: 'DiT', config: { ...dit, thinned: { 1: 'mlp', 2: 'linear' } } });
   });
 
   it('in float16', async () => {
@@ -211,6 +219,16 @@ describe('the file', () => {
     expect(bytes.length).toBe(file.size);
     const stored = contentsOf(bytes).graph.initializer.find(({ name }) => name === 'blocks.1.mlp.fc1.weight')!.rawData;
     expect(parts.some((part) => Buffer.compare(part, stored) === 0)).toBe(true);
+  });
+
+  it('tells how far it is, and can be stopped', async () => {
+    const model = new DiT(dit, { init: 'zeros' });
+    const steps: string[] = [];
+    const onProgress = ({ task, step, total }: ProgressEvent): void => void steps.push(`${task} ${step}/${total}`);
+    const { data } = await exportOnnx(model, { onProgress, externalData: true });
+    for await (const _ of data!.stream());
+    expect(steps.at(-1)).toBe(`write ONNX ${steps.length}/${steps.length}`);
+    await expect(exportOnnx(model, { signal: AbortSignal.abort() })).rejects.toBeInstanceOf(CancelledError);
   });
 
   it('takes weights out of a file that protobuf could not hold', () => {

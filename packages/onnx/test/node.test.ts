@@ -1,4 +1,4 @@
-import { CheckpointError, createRng } from '@tinyfusion/core';
+import { CancelledError, CheckpointError, createRng } from '@tinyfusion/core';
 import { DiT, type DiTConfig } from '@tinyfusion/models';
 import * as tf from '@tensorflow/tfjs-core';
 import { mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
@@ -50,6 +50,8 @@ describe('writeOnnx', () => {
     // the last weight cannot be written as float16: by then others have been
     tf.tidy(() => model.final_layer.linear.weight.assign(tf.fill(model.final_layer.linear.weight.shape, 1e6)));
     for (const externalData of [true, false]) await expect(writeOnnx(path, model, { externalData, dtype: 'F16' })).rejects.toThrow(/final_layer\.linear\.weight/);
+    const controller = new AbortController();
+    for (const externalData of [true, false]) await expect(writeOnnx(path, model, { externalData, signal: controller.signal, onProgress: ({ step }) => step === 3 && controller.abort() })).rejects.toBeInstanceOf(CancelledError);
     expect(await readFile(path, 'utf8')).toBe('old');
     expect(await readFile(`${path}.data`, 'utf8')).toBe('old data');
     expect((await readdir(folder)).filter((name) => name.endsWith('.part'))).toEqual([]);
