@@ -21,11 +21,13 @@ export class TinyFusionError extends Error {
     Object.defineProperty(this, marker, { value: true });
   }
 
-  /** Whether `value` is one of our errors, also across two copies of this package. */
+  /** Whether `value` is one of our errors, also across two copies of this package; subclasses ask for one of theirs. */
   static isInstance(value: unknown): value is TinyFusionError {
     return typeof value === 'object' && value !== null && marker in value;
   }
 }
+
+const hasCode = (value: unknown, code: string): boolean => TinyFusionError.isInstance(value) && value.code === code;
 
 /** An argument or option outside of what its documentation allows. Code `ARGUMENT`. */
 export class ArgumentError extends TinyFusionError {
@@ -37,6 +39,11 @@ export class ArgumentError extends TinyFusionError {
     expected: string,
   ) {
     super('ARGUMENT', `${argument} is ${value === undefined ? 'missing' : show(value)}, expected ${expected}`);
+  }
+
+  /** Whether `value` is one, also across two copies of this package. */
+  static override isInstance(value: unknown): value is ArgumentError {
+    return hasCode(value, 'ARGUMENT');
   }
 }
 
@@ -50,6 +57,11 @@ export class ShapeError extends TinyFusionError {
   ) {
     super('SHAPE', `${argument} has shape [${shape.join(', ')}], expected [${expected}]`);
   }
+
+  /** Whether `value` is one, also across two copies of this package. */
+  static override isInstance(value: unknown): value is ShapeError {
+    return hasCode(value, 'SHAPE');
+  }
 }
 
 /** A checkpoint or data file that is broken, hostile, or not what was asked for. Code `CHECKPOINT`. */
@@ -57,6 +69,11 @@ export class CheckpointError extends TinyFusionError {
   override readonly name = 'CheckpointError';
   constructor(message: string, options: TinyFusionErrorOptions = {}) {
     super('CHECKPOINT', message, options);
+  }
+
+  /** Whether `value` is one, also across two copies of this package. */
+  static override isInstance(value: unknown): value is CheckpointError {
+    return hasCode(value, 'CHECKPOINT');
   }
 }
 
@@ -66,6 +83,11 @@ export class DataError extends TinyFusionError {
   constructor(message: string, options: TinyFusionErrorOptions = {}) {
     super('DATA', message, options);
   }
+
+  /** Whether `value` is one, also across two copies of this package. */
+  static override isInstance(value: unknown): value is DataError {
+    return hasCode(value, 'DATA');
+  }
 }
 
 /** A backend that cannot start, or cannot run what it is given. Code `BACKEND`. */
@@ -74,6 +96,11 @@ export class BackendError extends TinyFusionError {
   constructor(message: string, options: TinyFusionErrorOptions = {}) {
     super('BACKEND', message, options);
   }
+
+  /** Whether `value` is one, also across two copies of this package. */
+  static override isInstance(value: unknown): value is BackendError {
+    return hasCode(value, 'BACKEND');
+  }
 }
 
 /** Thrown when an `AbortSignal` ends a long task. Code `CANCELLED`. */
@@ -81,6 +108,11 @@ export class CancelledError extends TinyFusionError {
   override readonly name = 'CancelledError';
   constructor(task: string) {
     super('CANCELLED', `${task} was cancelled`);
+  }
+
+  /** Whether `value` is one, also across two copies of this package. */
+  static override isInstance(value: unknown): value is CancelledError {
+    return hasCode(value, 'CANCELLED');
   }
 }
 
@@ -94,9 +126,15 @@ export function invariant(condition: unknown, message: string): asserts conditio
   if (condition === false || condition === undefined || condition === null) throw new Error(`internal error, please report: ${message}`);
 }
 
-function show(value: unknown): string {
+/** A value as a message has it; never throws. @param within what it lies in */
+function show(value: unknown, within: readonly unknown[] = []): string {
   if (typeof value === 'string') return JSON.stringify(value);
-  if (Array.isArray(value)) return `[${value.map(show).join(', ')}]`;
-  if (typeof value === 'object' && value !== null) return JSON.stringify(value);
-  return String(value);
+  if (typeof value === 'bigint') return `${value}n`;
+  if (typeof value !== 'object' || value === null) return String(value);
+  if (Array.isArray(value)) return within.includes(value) ? '…' : `[${value.map((item) => show(item, [...within, value])).join(', ')}]`;
+  try {
+    return JSON.stringify(value, (_, item: unknown) => (typeof item === 'bigint' ? `${item}n` : item)) ?? Object.prototype.toString.call(value);
+  } catch {
+    return Object.prototype.toString.call(value); // it contains itself, or cannot be read
+  }
 }

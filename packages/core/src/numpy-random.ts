@@ -1,11 +1,12 @@
 import { ArgumentError } from './errors.js';
+import { checkIntegerRange } from './integer-range.js';
 import { MersenneTwister } from './mersenne-twister.js';
 
 /** The draws of numpy's `RandomState` that reference code makes: orders of generation, splits and subsets in metrics. */
 export interface NumpyRandom {
   /** `random_sample(count)`: float64 in [0, 1), 53 bits each. */
   uniform(count: number): Float64Array<ArrayBuffer>;
-  /** `randint(low, high, count)`, for ranges below 2³². */
+  /** `randint(low, high, count)`. @throws ArgumentError where these are none, or beyond −2³¹ to 2³¹ */
   integers(low: number, high: number, count: number): Int32Array<ArrayBuffer>;
   /** `permutation(count)`: what `shuffle` makes of 0 … count − 1; its beginning is `choice(…, replace=False)`. */
   permutation(count: number): Int32Array<ArrayBuffer>;
@@ -34,7 +35,7 @@ export function numpyRandom(seed: number): NumpyRandom {
       return (high * 2 ** 26 + (twister.word() >>> 6)) * 2 ** -53;
     }),
     integers(low, high, count) {
-      if (!Number.isInteger(low) || !Number.isInteger(high) || high <= low) throw new ArgumentError('NumpyRandom.integers: [low, high)', [low, high], 'integers with low < high');
+      checkIntegerRange('NumpyRandom.integers', low, high);
       return Int32Array.from({ length: count }, () => low + below(high - low - 1));
     },
     permutation(count) {

@@ -1,5 +1,7 @@
 import { ArgumentError } from './errors.js';
+import { checkIntegerRange } from './integer-range.js';
 import { philox4x32 } from './philox.js';
+import { areWords, isCount } from './saved-words.js';
 import type { RngState } from './restore-rng.js';
 
 /** Everything needed to go on with a stream where it stood; plain JSON. */
@@ -22,7 +24,7 @@ export interface Rng {
   normal(count: number): Float32Array<ArrayBuffer>;
   /** `count` floats from the standard Gumbel distribution, −log(−log u). */
   gumbel(count: number): Float32Array<ArrayBuffer>;
-  /** `count` integers, uniform in [low, high). */
+  /** `count` integers, uniform in [low, high). @throws ArgumentError where these are none, or beyond −2³¹ to 2³¹ */
   integers(low: number, high: number, count: number): Int32Array<ArrayBuffer>;
   /** A uniformly random order of 0 … count − 1. */
   permutation(count: number): Int32Array<ArrayBuffer>;
@@ -50,9 +52,9 @@ export function createRng(seed: number | PhiloxState): PhiloxRng {
     if (!Number.isSafeInteger(seed) || seed < 0) throw new ArgumentError('seed', seed, 'an integer from 0 to 2^53 − 1');
     return new Philox(seed >>> 0, Math.floor(seed / 2 ** 32), 0);
   }
-  const { kind, key, counter } = seed;
-  if (kind !== 'philox4x32' || !Number.isSafeInteger(counter) || counter < 0) throw new ArgumentError('seed', seed, 'a saved PhiloxState');
-  return new Philox(key[0], key[1], counter);
+  const { kind, key, counter } = (seed ?? {}) as Partial<PhiloxState>;
+  if (kind !== 'philox4x32' || !areWords(key, 2) || !isCount(counter)) throw new ArgumentError('seed', seed, 'an integer from 0 to 2^53 − 1, or a saved PhiloxState');
+  return new Philox(key[0]!, key[1]!, counter);
 }
 
 /**
@@ -102,7 +104,7 @@ class Philox implements PhiloxRng {
   }
 
   integers(low: number, high: number, count: number): Int32Array<ArrayBuffer> {
-    if (!Number.isInteger(low) || !Number.isInteger(high) || high <= low) throw new ArgumentError('Rng.integers: [low, high)', [low, high], 'integers with low < high');
+    checkIntegerRange('Rng.integers', low, high);
     const range = high - low;
     // 53 random bits an integer: the bias is below range / 2^53
     const words = this.words(2 * count);

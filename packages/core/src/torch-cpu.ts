@@ -1,6 +1,8 @@
 import { ArgumentError } from './errors.js';
+import { checkIntegerRange } from './integer-range.js';
 import { MersenneTwister } from './mersenne-twister.js';
 import { type Rng, createRng } from './rng.js';
+import { areWords } from './saved-words.js';
 
 /** A saved {@link TorchCpuRng}; plain JSON. */
 export interface TorchCpuState {
@@ -8,6 +10,8 @@ export interface TorchCpuState {
   readonly twister: readonly number[];
   /** Half of a pair of normal draws that is still to be given out. */
   readonly spare: number | null;
+  /** The lower 32 bits of the seed, which `split` goes by; states saved before it was kept have none. */
+  readonly seed?: number;
 }
 
 /** PyTorch's random stream on the CPU. */
@@ -20,11 +24,11 @@ export interface TorchCpuRng extends Rng {
 /**
  * The stream that PyTorch draws from on the CPU after `torch.manual_seed(seed)`: `normal` is `torch.randn`, `uniform`
  * `torch.rand`, `integers` `torch.randint`, `permutation` `torch.randperm`, with the same values in the same order
- * (float32, contiguous, ranges below 2³²). Uniform and integer draws agree to the bit; normal ones to the last bits of
+ * (float32, contiguous, `high − low` below 2³²). Uniform and integer draws agree to the bit; normal ones to the last bits of
  * sine and cosine, which PyTorch computes with other approximations.
  *
  * `gumbel` draws −log of {@link TorchCpuRng.exponential}, as `torch.nn.functional.gumbel_softmax` does. `split` gives a
- * stream of ours, as PyTorch has nothing like it.
+ * stream of ours that depends on the seed alone, as PyTorch has nothing like it.
  *
  * @param seed an integer from 0 to 2^53 − 1, of which the lower 32 bits count, or a saved state
  * @throws ArgumentError where it is neither
@@ -32,19 +36,22 @@ export interface TorchCpuRng extends Rng {
 export function torchCpu(seed: number | TorchCpuState): TorchCpuRng {
   if (typeof seed === 'number') {
     if (!Number.isSafeInteger(seed) || seed < 0) throw new ArgumentError('seed', seed, 'an integer from 0 to 2^53 − 1');
-    return new TorchCpu(new MersenneTwister(seed % 2 ** 32), null);
+    return new TorchCpu(new MersenneTwister(seed % 2 ** 32), null, seed % 2 ** 32);
   }
-  if (seed.kind !== 'torch-cpu' || seed.twister.length !== 625) throw new ArgumentError('seed', seed, 'a saved TorchCpuState');
-  return new TorchCpu(MersenneTwister.fromState(seed.twister), seed.spare);
+  const { kind, twister, spare, seed: first = twister?.[0] } = (seed ?? {}) as Partial<TorchCpuState>;
+  if (kind !== 'torch-cpu' || !areWords(twister, 625) || twister[624]! > 624 || !(spare === null || Number.isFinite(spare)) || !areWords([first], 1)) throw new ArgumentError('seed', seed, 'an integer from 0 to 2^53 − 1, or a saved TorchCpuState');
+  return new TorchCpu(MersenneTwister.fromState(twister), spare!, first!);
 }
 
 class TorchCpu implements TorchCpuRng {
   readonly #twister: MersenneTwister;
   #spare: number | null;
+  readonly #seed: number;
 
-  constructor(twister: MersenneTwister, spare: number | null) {
+  constructor(twister: MersenneTwister, spare: number | null, seed: number) {
     this.#twister = twister;
     this.#spare = spare;
+    this.#seed = seed;
   }
 
   uniform(count: number): Float32Array<ArrayBuffer> {
@@ -73,7 +80,7 @@ class TorchCpu implements TorchCpuRng {
   }
 
   integers(low: number, high: number, count: number): Int32Array<ArrayBuffer> {
-    if (!Number.isInteger(low) || !Number.isInteger(high) || high <= low) throw new ArgumentError('Rng.integers: [low, high)', [low, high], 'integers with low < high');
+    checkIntegerRange('Rng.integers', low, high);
     return Int32Array.from({ length: count }, () => low + (this.#twister.word() % (high - low)));
   }
 
@@ -87,11 +94,11 @@ class TorchCpu implements TorchCpuRng {
   }
 
   split(label: string | number): Rng {
-    return createRng(this.#twister.state()[0]!).split(label);
+    return createRng(this.#seed).split(label);
   }
 
   state(): TorchCpuState {
-    return { kind: 'torch-cpu', twister: this.#twister.state(), spare: this.#spare };
+    return { kind: 'torch-cpu', twister: this.#twister.state(), spare: this.#spare, seed: this.#seed };
   }
 
   /** 24 bits in [0, 1). */

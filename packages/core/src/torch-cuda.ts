@@ -1,6 +1,8 @@
 import { ArgumentError } from './errors.js';
+import { checkIntegerRange } from './integer-range.js';
 import { philox4x32 } from './philox.js';
 import { type Rng, createRng } from './rng.js';
+import { isCount } from './saved-words.js';
 
 /** A saved {@link torchCuda}; plain JSON. */
 export interface TorchCudaState {
@@ -39,13 +41,16 @@ export interface TorchCudaOptions {
  */
 export function torchCuda(seed: number | TorchCudaState, { multiprocessors = 108, threadsPerMultiprocessor = 2048 }: TorchCudaOptions = {}): TorchCudaRng {
   if (typeof seed !== 'number') {
-    if (seed.kind !== 'torch-cuda') throw new ArgumentError('seed', seed, 'a saved TorchCudaState');
-    return new TorchCuda(seed.seed, seed.offset, seed.threads);
+    const { kind, seed: first, offset, threads } = (seed ?? {}) as Partial<TorchCudaState>;
+    const whole = isCount(first) && isCount(offset) && offset % 4 === 0 && isCount(threads) && threads > 0 && threads % BLOCK === 0;
+    if (kind !== 'torch-cuda' || !whole) throw new ArgumentError('seed', seed, 'an integer from 0 to 2^53 − 1, or a saved TorchCudaState');
+    return new TorchCuda(first, offset, threads);
   }
   if (!Number.isSafeInteger(seed) || seed < 0) throw new ArgumentError('seed', seed, 'an integer from 0 to 2^53 − 1');
   for (const [name, value] of [['multiprocessors', multiprocessors], ['threadsPerMultiprocessor', threadsPerMultiprocessor]] as const) {
     if (!Number.isInteger(value) || value < 1) throw new ArgumentError(`TorchCudaOptions.${name}`, value, 'a positive integer');
   }
+  if (threadsPerMultiprocessor < BLOCK) throw new ArgumentError('TorchCudaOptions.threadsPerMultiprocessor', threadsPerMultiprocessor, `at least the ${BLOCK} of a block`);
   return new TorchCuda(seed, 0, multiprocessors * Math.floor(threadsPerMultiprocessor / BLOCK) * BLOCK);
 }
 
@@ -98,7 +103,7 @@ class TorchCuda implements TorchCudaRng {
   }
 
   integers(low: number, high: number, count: number): Int32Array<ArrayBuffer> {
-    if (!Number.isInteger(low) || !Number.isInteger(high) || high <= low) throw new ArgumentError('Rng.integers: [low, high)', [low, high], 'integers with low < high');
+    checkIntegerRange('Rng.integers', low, high);
     const out = new Int32Array(count);
     this.draw(count, 4, (words, place) => {
       for (let k = 0; k < 4; k++) place(k, (i) => (out[i] = low + (words[k]! % (high - low))));

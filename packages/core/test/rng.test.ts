@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { createRng, partOfNormal, torchCuda } from '../src/index.js';
+import { ArgumentError, createRng, numpyRandom, partOfNormal, restoreRng, torchCpu, torchCuda } from '../src/index.js';
 
 it('is Philox 4x32-10: the known-answer vector of the paper for zero key and counter', () => {
   // Random123 kat_vectors: philox4x32 10, all zeros -> 6627e8d5 e169c58d bc57ac4c 9b00dbd8
@@ -56,4 +56,37 @@ it('draws a part of a call’s normals as the whole call does, and stands where 
     }
   }
   expect(() => partOfNormal(createRng(0), 4, { start: 3, size: 2 })).toThrow('inside of the 4 numbers');
+});
+
+it.each([['philox', createRng(1)], ['torch-cpu', torchCpu(1)], ['torch-cuda', torchCuda(1)], ['numpy', numpyRandom(1)]] as const)('%s draws integers that 32 bits hold, and no others', (_, rng) => {
+  for (const [low, high] of [[-(2 ** 31), 2 ** 31], [2 ** 31 - 1, 2 ** 31], [-(2 ** 31), 1 - 2 ** 31]] as const) for (const drawn of rng.integers(low, high, 50)) expect(drawn >= low && drawn < high).toBe(true);
+  for (const [low, high] of [[0, 2 ** 32], [2 ** 31, 2 ** 31 + 2], [-(2 ** 31) - 1, 0], [0, 2 ** 53]] as const) expect(() => rng.integers(low, high, 3)).toThrow('expected integers from -2^31 to 2^31');
+  expect(() => rng.integers(3, 3, 1)).toThrow('integers with low < high');
+});
+
+it('torchCpu splits by its seed, wherever it stands', () => {
+  const rng = torchCpu(2 ** 40 + 7);
+  const first = rng.split('x').uniform(4);
+  expect(first).toEqual(createRng(7).split('x').uniform(4));
+  for (const count of [1, 700, 2000]) {
+    rng.uniform(count);
+    expect(rng.split('x').uniform(4)).toEqual(first);
+    expect(restoreRng(JSON.parse(JSON.stringify(rng.state()))).split('x').uniform(4)).toEqual(first);
+  }
+  const { seed: _, ...old } = rng.state();
+  expect(torchCpu(old).uniform(9)).toEqual(rng.uniform(9));
+});
+
+const twister = torchCpu(3).state();
+it.each([
+  undefined, null, {}, 7, { kind: 'mt' },
+  { kind: 'philox4x32', counter: 0 }, { kind: 'philox4x32', key: [1], counter: 0 }, { kind: 'philox4x32', key: [1, -2], counter: 0 }, { kind: 'philox4x32', key: [1, 2], counter: 5n }, { kind: 'philox4x32', key: [1, 2] },
+  { kind: 'torch-cpu' }, { ...twister, twister: 'x'.repeat(625) }, { ...twister, twister: twister.twister.map(() => 'a') }, { ...twister, twister: [...twister.twister.slice(0, 624), 625] }, { ...twister, spare: 'x' }, { ...twister, spare: undefined }, { ...twister, seed: -1 },
+  { kind: 'torch-cuda', seed: 1 }, { kind: 'torch-cuda', seed: 1, offset: 0, threads: 0 }, { kind: 'torch-cuda', seed: 1, offset: 3, threads: 256 }, { kind: 'torch-cuda', seed: -1, offset: 0, threads: 256 },
+])('no stream is restored from %o', (state) => {
+  expect(() => restoreRng(state as never)).toThrow(ArgumentError);
+});
+
+it('torchCuda needs threads for a block', () => {
+  expect(() => torchCuda(0, { threadsPerMultiprocessor: 100 })).toThrow('threadsPerMultiprocessor is 100, expected at least the 256 of a block');
 });
