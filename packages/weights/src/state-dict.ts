@@ -139,13 +139,14 @@ export async function stateDictHash(state: StateDict, { signal, onProgress }: Lo
   return sha256([new TextEncoder().encode(digests.join('\n'))]);
 }
 
-interface Hash {
+/** What takes bytes and gives their hash. */
+export interface Hash {
   update(bytes: Uint8Array): unknown;
   digest(encoding: 'hex'): string;
 }
 
 /** Node's own, which takes bytes part by part; undefined elsewhere. */
-function nodeSha256(): Hash | undefined {
+export function nodeSha256(): Hash | undefined {
   const { process } = globalThis as { process?: { getBuiltinModule?(name: 'node:crypto'): { createHash(algorithm: 'sha256'): Hash } } };
   return process?.getBuiltinModule?.('node:crypto').createHash('sha256');
 }

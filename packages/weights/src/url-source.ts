@@ -1,5 +1,6 @@
 import { CheckpointError, throwIfCancelled } from '@tinyfusion/core';
 import type { Source } from './source.js';
+import { waiting } from './waiting.js';
 
 /** Options of {@link urlSource}. */
 export interface UrlSourceOptions {
@@ -9,6 +10,8 @@ export interface UrlSourceOptions {
   timeout?: number;
   /** How often a request that failed is made again; what came before is kept. Default 3. */
   retries?: number;
+  /** Waits before the next try, in milliseconds, doubled each time. Default 500. */
+  backoff?: number;
   signal?: AbortSignal | undefined;
 }
 
@@ -26,7 +29,7 @@ export async function urlSource(url: string, options: UrlSourceOptions = {}): Pr
 }
 
 /** Bytes of a file on the web, through interruptions. */
-async function requestRange(url: string, offset: number, length: number, { headers = {}, timeout = 30_000, retries = 3, signal }: UrlSourceOptions): Promise<{ bytes: Uint8Array; total: number }> {
+async function requestRange(url: string, offset: number, length: number, { headers = {}, timeout = 30_000, retries = 3, backoff = 500, signal }: UrlSourceOptions): Promise<{ bytes: Uint8Array; total: number }> {
   const bytes = new Uint8Array(length);
   let got = 0;
   let total = 0;
@@ -41,6 +44,10 @@ async function requestRange(url: string, offset: number, length: number, { heade
         await response.body?.cancel();
         throw new CheckpointError(`the server of ${url} sends whole files only (status 200 to a request for a part); fetch the file and open it from the disk`);
       }
+      if (response.status === 206 && range === null) {
+        await response.body?.cancel();
+        throw new CheckpointError(`the server of ${url} does not tell which part it sent: no Content-Range came, or this page may not see it (the server has to name it in Access-Control-Expose-Headers); fetch the file and open it from the disk`);
+      }
       if (response.status !== 206 || range === null) {
         await response.body?.cancel();
         const permanent = response.status >= 400 && response.status < 500 && response.status !== 408 && response.status !== 429;
@@ -50,24 +57,31 @@ async function requestRange(url: string, offset: number, length: number, { heade
       }
       if (Number(range[1]) !== offset + got) throw new CheckpointError(`the server of ${url} sent bytes from ${range[1]} where ${offset + got} were asked for`);
       total = Number(range[3]);
-      for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
-        clearTimeout(timer);
-        timer = setTimeout(() => idle.abort(), timeout);
-        if (got + chunk.length > length) throw new CheckpointError(`the server of ${url} sent more than the ${length} bytes that were asked for`);
-        bytes.set(chunk, got);
-        got += chunk.length;
+      const body = response.body!.getReader(); // not every browser iterates over a stream
+      try {
+        for (let part = await body.read(); !part.done; part = await body.read()) {
+          clearTimeout(timer);
+          timer = setTimeout(() => idle.abort(), timeout);
+          if (got + part.value.length > length) throw new CheckpointError(`the server of ${url} sent more than the ${length} bytes that were asked for`);
+          bytes.set(part.value, got);
+          got += part.value.length;
+        }
+      } finally {
+        await body.cancel().catch(() => {});
       }
       if (got === length) return { bytes, total };
       throw new Retry(new CheckpointError(`the connection to ${url} ended after ${got} of ${length} bytes`));
     } catch (cause) {
       throwIfCancelled(signal, `reading ${url}`);
       if (CheckpointError.isInstance(cause)) throw cause;
-      if (attempt < retries) continue;
-      if (cause instanceof Retry) throw cause.reason;
-      throw new CheckpointError(`${url} cannot be reached${idle.signal.aborted ? `: nothing came for ${timeout / 1000} s` : ''}; fetch the file by hand and open it from the disk`, { cause });
+      if (attempt >= retries) {
+        if (cause instanceof Retry) throw cause.reason;
+        throw new CheckpointError(`${url} cannot be reached${idle.signal.aborted ? `: nothing came for ${timeout / 1000} s` : ''}; fetch the file by hand and open it from the disk`, { cause });
+      }
     } finally {
       clearTimeout(timer);
     }
+    await waiting(Math.min(30_000, backoff * 2 ** attempt), signal);
   }
 }
 

@@ -1,4 +1,5 @@
-import { CheckpointError } from '@tinyfusion/core';
+import { CheckpointError, TinyFusionError } from '@tinyfusion/core';
+import { NoCheckpointError } from './no-checkpoint.js';
 import type { Source } from './source.js';
 
 /** A file inside a zip archive. */
@@ -40,12 +41,20 @@ export async function openZip(source: Source): Promise<Map<string, ZipEntry>> {
       super(source);
       this.size = source.size;
     }
-    override readUint8Array(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+    override async readUint8Array(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
       const end = Math.min(source.size, offset + length);
-      return source.read(offset, Math.max(0, end - offset)) as Promise<Uint8Array<ArrayBuffer>>;
+      try {
+        return (await source.read(offset, Math.max(0, end - offset))) as Uint8Array<ArrayBuffer>;
+      } catch (cause) {
+        unread.add(Object(cause) as object);
+        throw cause;
+      }
     }
   }
-  const damaged = (what: string, cause: unknown): CheckpointError => new CheckpointError(`${source.name}: ${what}: ${cause instanceof Error ? cause.message : String(cause)}. The file is damaged or cut off; fetch it again.`, { cause });
+  const unread = new WeakSet<object>();
+  /** The source's own failures stay what they are: it may give the same bytes at the next try. */
+  const damaged = (what: string, cause: unknown, Kind = CheckpointError): unknown =>
+    TinyFusionError.isInstance(cause) || unread.has(Object(cause) as object) ? cause : new Kind(`${source.name}: ${what}: ${cause instanceof Error ? cause.message : String(cause)}. The file is damaged or cut off; fetch it again.`, { cause });
   const entries = new Map<string, ZipEntry>();
   try {
     for await (const entry of new ZipReader(new SourceReader()).getEntriesGenerator()) {
@@ -73,7 +82,7 @@ export async function openZip(source: Source): Promise<Map<string, ZipEntry>> {
                 if (done) controller.close();
                 else controller.enqueue(value);
               } catch (cause) {
-                throw CheckpointError.isInstance(cause) ? cause : damaged(name, cause);
+                throw damaged(name, cause);
               }
             },
             cancel: (reason) => reader.cancel(reason),
@@ -100,7 +109,7 @@ export async function openZip(source: Source): Promise<Map<string, ZipEntry>> {
       });
     }
   } catch (cause) {
-    throw CheckpointError.isInstance(cause) ? cause : damaged('it is no zip archive', cause);
+    throw damaged('it is no zip archive', cause, NoCheckpointError);
   }
   return entries;
 }

@@ -7,8 +7,8 @@ import type { AddressInfo } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CancelledError, CheckpointError, createRng } from '@tinyfusion/core';
-import { afterEach, describe, expect, it } from 'vitest';
-import { fetchCheckpoint, fetchFile, knownCheckpoints, toFloat32, writableTensor, writeSafetensors } from '../src/index.js';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { browserCache, fetchCheckpoint, fetchFile, knownCheckpoints, toFloat32, writableTensor, writeSafetensors } from '../src/index.js';
 import { ask } from '../src/fetch/locate.js';
 import { nodeCache } from '../src/node.js';
 
@@ -134,8 +134,41 @@ describe('a file from the web', () => {
     const { url } = await server(good());
     const why = (await fetched(url, at, { offline: true }).catch((error: unknown) => error)) as CheckpointError;
     const place = /put it at (\S+)$/.exec(why.message)![1]!;
-    writeFileSync(`${place}.lock`, `999999999 ${hostname()}`);
+    writeFileSync(`${place}.lock`, JSON.stringify({ pid: 999_999_999, host: hostname() }));
     expect(await fetched(url, at)).toEqual(values);
+  });
+
+  it('is told of as the contract of progress says, where it is in the cache, where its length is not known, and while somebody else fetches it', async () => {
+    const chunked = (_: IncomingMessage, response: ServerResponse): void => {
+      response.write(file.subarray(0, 1000));
+      setTimeout(() => response.end(file.subarray(1000)), 600);
+    };
+    const { url } = await server(chunked);
+    const at = folder();
+    const told = async (): Promise<{ step: number; total?: number | undefined; note?: string | undefined }[]> => {
+      const events: { step: number; total?: number | undefined; note?: string | undefined }[] = [];
+      await fetched(url, at, { onProgress: (event: (typeof events)[number]) => events.push(event) });
+      return events;
+    };
+    const both = await Promise.all([told(), told()]);
+    const ends = both.map((events) => events.filter(({ step, total }) => step === total).map(({ step }) => step));
+    expect(ends).toEqual([[file.length], [file.length]]);
+    expect(both.flatMap((events) => events.flatMap(({ note }) => note ?? []))).toEqual([expect.stringMatching(/^waiting for process \d+ of .*, which fetches it/)]);
+    expect(await told()).toMatchObject([{ step: file.length, total: file.length }]);
+  });
+
+  it('begins anew where the notes of the half that is here are broken', async () => {
+    const { url, asked } = await server(good());
+    for (const notes of ['', '{"etag":"\\"on', 'null']) {
+      const at = folder();
+      const why = (await fetched(url, at, { offline: true }).catch((error: unknown) => error)) as CheckpointError;
+      const place = /put it at (\S+)$/.exec(why.message)![1]!;
+      writeFileSync(`${place}.part`, 'half');
+      writeFileSync(`${place}.part.json`, notes);
+      expect(await fetched(url, at)).toEqual(values);
+      expect(readdirSync(at)).toHaveLength(1);
+    }
+    expect(new Set(asked)).toEqual(new Set(['all']));
   });
 });
 
@@ -149,13 +182,49 @@ describe('what is not the file is refused, and not used', () => {
     await expect(fetched(url, at, { offline: true })).rejects.toThrow('not in the cache');
   });
 
+  it('by its hash, also where it is in the cache', async () => {
+    const { url, asked } = await server(good());
+    const at = folder();
+    await fetched(url, at);
+    await expect(fetched(url, at, { sha256: '0'.repeat(64) })).rejects.toThrow(new RegExp(`has SHA-256 ${sha256}, expected 0{64}: it is damaged or another file; remove it and try again`));
+    const steps: string[] = [];
+    expect(await fetched(url, at, { sha256: sha256.toUpperCase(), offline: true, onProgress: ({ task, step, total }: { task: string; step: number; total?: number }) => steps.push(`${task.replace(/ .*/, '')} ${step}/${total}`) })).toEqual(values);
+    expect(steps).toEqual([`verify ${file.length}/${file.length}`, `fetch ${file.length}/${file.length}`]);
+    await expect(fetched(url, at, { sha256, signal: AbortSignal.abort() })).rejects.toBeInstanceOf(CancelledError);
+    expect(asked).toEqual(['all']);
+  });
+
+  it('a page in its place: it is not kept, and the server is asked again', async () => {
+    const page = '\n<!DOCTYPE html><html>Sign in to the network</html>';
+    const at = folder();
+    for (const type of ['text/html; charset=utf-8', 'application/octet-stream']) {
+      const { url, asked } = await server((_, r) => void r.writeHead(200, { 'content-type': type }).end(page), good());
+      await expect(fetched(url, at)).rejects.toThrow(/sent a page \(HTML\) in place of \w+-a_20model\.safetensors; open its address in a browser.*put it at/);
+      expect(await fetched(url, at)).toEqual(values);
+      expect(asked).toEqual(['all', 'all']);
+    }
+  });
+
+  it('what is no checkpoint is set aside, also where it was in the cache', async () => {
+    for (const wrong of ['nothing of the kind', 'PK but no archive', '']) {
+      const at = folder();
+      const { url, asked } = await server((_, r) => void r.writeHead(200).end(wrong), good());
+      const error = await fetched(url, at).catch((e: unknown) => e);
+      expect(error).toBeInstanceOf(CheckpointError);
+      expect((error as Error).message).toMatch(/(no checkpoint|no zip archive|is empty).*It is kept as .*\.rejected and not used; try again, or fetch/);
+      expect(readdirSync(at)).toEqual([expect.stringMatching(/\.rejected$/)]);
+      expect(await fetched(url, at)).toEqual(values);
+      expect(asked).toEqual(['all', 'all']);
+    }
+  });
+
   it.each([
     ['a part from elsewhere', [cutOff(400_000), (_: IncomingMessage, r: ServerResponse) => void r.writeHead(206, { 'content-range': `bytes 7-${file.length - 1}/${file.length}` }).end(file.subarray(7))], /asked for .* from byte 400000 and sent bytes 7-/],
     ['a part without its place', [cutOff(400_000), (_: IncomingMessage, r: ServerResponse) => void r.writeHead(206).end(file)], /sent no range/],
     ['no such file', [status(404)], /cannot be fetched from 127\.0\.0\.1:\d+: it answered with status 404.*put it at/],
     ['nothing but errors', [status(500)], /status 500/],
     ['nothing at all', [stall(0)], /nothing came for 1 s/],
-    ['a page of its own', [(_: IncomingMessage, r: ServerResponse) => void r.writeHead(200, { 'content-type': 'text/html' }).end('<html>no')], /no checkpoint|begins with/],
+    ['a page of its own', [(_: IncomingMessage, r: ServerResponse) => void r.writeHead(200, { 'content-type': 'text/html' }).end('<html>no')], /sent a page/],
   ])('%s', async (_name, answers, message) => {
     const { url } = await server(...answers);
     const at = folder();
@@ -176,6 +245,19 @@ describe('what is not the file is refused, and not used', () => {
     writeFileSync(at, '');
     await expect(fetched(url, at)).rejects.toBeInstanceOf(CheckpointError);
   });
+});
+
+it('waiting for another tab of a page ends with the signal, as a cancelled task', async () => {
+  const none = (): never => {
+    throw new DOMException('none', 'NotFoundError');
+  };
+  // as the Web Locks specification says: an aborted wait rejects with the signal's reason
+  const request = (_name: string, { signal }: { signal: AbortSignal }): Promise<never> => new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)));
+  vi.stubGlobal('navigator', { storage: { getDirectory: async () => ({ getDirectoryHandle: async () => ({ getFileHandle: async () => none() }) }) }, locks: { request } });
+  closers.push(() => vi.unstubAllGlobals());
+  const notes: (string | undefined)[] = [];
+  await expect(fetchFile('http://127.0.0.1:1/x.safetensors', browserCache(), { signal: AbortSignal.timeout(800), onProgress: ({ note }) => notes.push(note) })).rejects.toBeInstanceOf(CancelledError);
+  expect(notes).toEqual(['waiting for another tab of this page, which fetches it']);
 });
 
 it.skipIf(process.platform !== 'linux')('a full disk keeps what came, and the next try goes on from there', async () => {
@@ -229,6 +311,30 @@ describe('the hub', () => {
       else good()(request, response);
     });
     await expect(fetched('hf://somebody/something/model.safetensors', folder(), { hubUrl: new URL(lying.url).origin })).rejects.toThrow(/expected 0{64}/);
+  });
+
+  it('gives what is not public to those with a token, and the token to nobody else', async () => {
+    const seen: string[] = [];
+    const elsewhere = await server((request, response) => {
+      seen.push(`elsewhere ${request.headers.authorization}`);
+      good()(request, response);
+    });
+    const hub = await server((request, response) => {
+      seen.push(`hub ${request.headers.range} ${request.headers.authorization}`);
+      if (request.headers.authorization === undefined) response.writeHead(401).end();
+      else if (request.headers.range === 'bytes=0-0') response.writeHead(206, { 'content-range': `bytes 0-0/${file.length}`, etag: '"x"', 'X-Linked-ETag': `"${sha256}"` }).end(file.subarray(0, 1));
+      else if (request.url!.includes('large')) response.writeHead(302, { location: elsewhere.url.replace('127.0.0.1', 'localhost') }).end();
+      else good()(request, response);
+    });
+    const options = { hubUrl: new URL(hub.url).origin, hubToken: 'hf_key', retries: 0 };
+    expect(await fetched('hf://somebody/secret/model.safetensors', folder(), options)).toEqual(values);
+    expect(await fetched('hf://somebody/secret/large.safetensors', folder(), options)).toEqual(values);
+    await fetched('hf://somebody/secret/model.safetensors', folder(), { ...options, headers: { authorization: 'Bearer own' } });
+    const ask = 'hub bytes=0-0 Bearer hf_key';
+    expect(seen).toEqual([ask, 'hub undefined Bearer hf_key', ask, 'hub undefined Bearer hf_key', 'elsewhere undefined', ask, 'hub undefined Bearer own']);
+    seen.length = 0;
+    expect(await fetched(elsewhere.url, folder(), options)).toEqual(values);
+    expect(seen).toEqual(['elsewhere undefined']);
   });
 
   it('known checkpoints have addresses, names and licences of their own', async () => {

@@ -192,7 +192,7 @@ describe('a file on the web', () => {
     };
     return `http://127.0.0.1:${(server.address() as AddressInfo).port}/model.safetensors`;
   }
-  const values = async (url: string) => toFloat32((await readCheckpoint(await urlSource(url, { timeout: 300, retries: 2 }))).tensors.get('x')!);
+  const values = async (url: string) => toFloat32((await readCheckpoint(await urlSource(url, { timeout: 300, retries: 2, backoff: 1 }))).tensors.get('x')!);
 
   it('is read by ranges, also where connections break off', async () => {
     const wanted = await toFloat32((await readCheckpoint({ name: 'x', size: file.length, read: async (o, l) => file.subarray(o, o + l) })).tensors.get('x')!);
@@ -222,6 +222,43 @@ describe('a file on the web', () => {
     const error = await values(await serve(answer)).catch((e: unknown) => e);
     expect(error).toBeInstanceOf(CheckpointError);
     expect((error as Error).message).toMatch(message);
+  });
+
+  it('is read where streams cannot be iterated over, as in Safari', async () => {
+    const { prototype } = ReadableStream as unknown as { prototype: Record<PropertyKey, unknown> };
+    const [own, values_] = [prototype[Symbol.asyncIterator], prototype['values']];
+    delete prototype[Symbol.asyncIterator];
+    delete prototype['values'];
+    try {
+      expect(await values(await serve((response, part) => response.end(part)))).toHaveLength(5000);
+    } finally {
+      Object.assign(prototype, { [Symbol.asyncIterator]: own, values: values_ });
+    }
+  });
+
+  it('whose place a page may not see is asked for once, and said', async () => {
+    let requests = 0;
+    const hidden = await serve((response, part) => {
+      requests++;
+      response.removeHeader('content-range');
+      response.end(part);
+    });
+    await expect(values(hidden)).rejects.toThrow(/does not tell which part it sent: no Content-Range came, or this page may not see it/);
+    expect(requests).toBe(1);
+  });
+
+  it('waits between tries, and not beyond the signal', async () => {
+    const times: number[] = [];
+    const busy = await serve((response) => {
+      times.push(performance.now());
+      response.writeHead(503).end();
+    });
+    await expect(urlSource(busy, { retries: 2, backoff: 100 })).rejects.toThrow(/status 503/);
+    expect(times[1]! - times[0]!).toBeGreaterThan(95);
+    expect(times[2]! - times[1]!).toBeGreaterThan(195);
+    const began = performance.now();
+    await expect(urlSource(busy, { retries: 2, backoff: 30_000, signal: AbortSignal.timeout(300) })).rejects.toMatchObject({ code: 'CANCELLED' });
+    expect(performance.now() - began).toBeLessThan(10_000);
   });
 
   it('that nobody serves', async () => {

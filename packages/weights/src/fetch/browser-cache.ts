@@ -2,7 +2,7 @@ import { CheckpointError } from '@tinyfusion/core';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import { blobSource } from '../source.js';
-import type { FileCache, PartialFile, PartialNote } from './file-cache.js';
+import { type FileCache, type PartialFile, parseNote } from './file-cache.js';
 
 /**
  * The origin's private file system (OPFS) as a cache, in pages and workers.
@@ -27,14 +27,29 @@ export function browserCache(folder = 'tinyfusion'): FileCache {
       const file = await fileOf(name);
       return file === undefined ? undefined : { ...blobSource(file, name), [Symbol.asyncDispose]: async () => {} };
     },
+    setAside: async (name) => {
+      const own = await directory();
+      await moved(own, await own.getFileHandle(name), `${name}.rejected`);
+      return `${name}.rejected`;
+    },
     partial: async (name) => partialFile(await directory(), name, fileOf),
-    exclusively: (name, task, signal) => navigator.locks.request(`${folder}/${name}`, signal === undefined ? {} : { signal }, task) as ReturnType<typeof task>,
+    exclusively: async (name, task, signal, onWait) => {
+      const told = setTimeout(() => onWait?.('waiting for another tab of this page, which fetches it'), 500);
+      try {
+        return (await navigator.locks.request(`${folder}/${name}`, signal === undefined ? {} : { signal }, () => {
+          clearTimeout(told);
+          return task();
+        })) as Awaited<ReturnType<typeof task>>;
+      } finally {
+        clearTimeout(told);
+      }
+    },
   };
 }
 
 async function partialFile(directory: FileSystemDirectoryHandle, name: string, fileOf: (name: string) => Promise<File | undefined>): Promise<PartialFile> {
   const [part, notes] = [`${name}.part`, `${name}.part.json`];
-  let note: PartialNote = JSON.parse((await (await fileOf(notes))?.text()) ?? '{}') as PartialNote;
+  let note = parseNote(await (await fileOf(notes))?.text());
   const known = note.etag !== undefined || note.lastModified !== undefined || note.total !== undefined;
   const handle = await directory.getFileHandle(part, { create: true });
   let size = known ? (await handle.getFile()).size : 0;

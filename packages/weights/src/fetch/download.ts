@@ -1,4 +1,5 @@
 import { CheckpointError, type LongTaskOptions, TinyFusionError, throwIfCancelled } from '@tinyfusion/core';
+import { waiting } from '../waiting.js';
 import type { PartialFile } from './file-cache.js';
 
 /** How a file is brought here through stalls and cut connections. */
@@ -39,6 +40,10 @@ export async function download(url: string, name: string, size: number | undefin
     }
   }
 
+  function isPage(): CheckpointError {
+    return new CheckpointError(`${hostOf(url)} sent a page (HTML) in place of ${name}; open its address in a browser to see what it asks for`);
+  }
+
   /** One request; true when everything is here. */
   async function request(): Promise<boolean> {
     const idle = new AbortController();
@@ -62,6 +67,7 @@ export async function download(url: string, name: string, size: number | undefin
             await to.begin({}, { restart: true });
             throw new CheckpointError(`${hostOf(url)} sent more of ${name} than the ${total} bytes it said; try again, or fetch it by hand`);
           }
+          if (to.size === 0 && PAGE.test(new TextDecoder('latin1').decode(part.value.subarray(0, 64)))) throw isPage();
           await to.append(part.value);
           onProgress?.({ task, step: to.size, total, unit: 'byte' });
         }
@@ -83,6 +89,8 @@ export async function download(url: string, name: string, size: number | undefin
       await response.body?.cancel();
       throw error;
     };
+    // a sign-in, a network's own page, a share that wants to be agreed to
+    if (/^text\/html\b/i.test(said.get('content-type') ?? '') && response.ok) return fail(isPage());
     const [etag, lastModified] = [said.get('etag') ?? undefined, said.get('last-modified') ?? undefined];
     if (status === 206) {
       const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(said.get('content-range') ?? '');
@@ -118,6 +126,9 @@ export async function download(url: string, name: string, size: number | undefin
   }
 }
 
+/** How a page begins, whatever the server calls it. */
+const PAGE = /^\s*<(?:!doctype html|html)\b/i;
+
 function hostOf(url: string): string {
   return new URL(url).host;
 }
@@ -126,16 +137,4 @@ function reasonOf(cause: unknown): string {
   if (cause instanceof Passing) return cause.message;
   const inner = (cause as { cause?: { code?: string; message?: string } } | null)?.cause;
   return inner?.code ?? inner?.message ?? (cause instanceof Error ? cause.message : String(cause));
-}
-
-function waiting(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, milliseconds);
-    signal?.addEventListener('abort', done);
-  });
 }

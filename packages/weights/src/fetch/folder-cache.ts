@@ -2,11 +2,13 @@ import { CheckpointError, TinyFusionError, throwIfCancelled } from '@tinyfusion/
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { homedir, hostname } from 'node:os';
+import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { SILENCE, isLeft, makeLock, readLock, removeLock } from '../file-lock.js';
+import { waiting } from '../waiting.js';
 import { makeFolder } from '../write-atomic.js';
-import type { FileCache, PartialFile, PartialNote } from './file-cache.js';
+import { type FileCache, type PartialFile, parseNote } from './file-cache.js';
 
 /** Where fetched files are kept: `TINYFUSION_CACHE`, else the platform's folder for caches. */
 function defaultCacheFolder(): string {
@@ -18,21 +20,27 @@ function defaultCacheFolder(): string {
 }
 
 /**
- * A folder of files: `name` is whole, `name.part` is being fetched, `name.rejected` was not the file that was wanted.
+ * A folder of files: `name` is whole, `name.part` is being fetched, `name.rejected` was not the file that was wanted, `name.lock` says who fetches it.
  * @param openFile how a whole file is opened
+ * @param times of who fetches a file and who waits for it
  */
-export function folderCache(openFile: (path: string) => ReturnType<FileCache['open']>, folder: string = defaultCacheFolder()): FileCache {
+export function folderCache(openFile: (path: string) => ReturnType<FileCache['open']>, folder: string = defaultCacheFolder(), { beat = 10_000, silence = SILENCE }: Partial<Pick<Waiting, 'beat' | 'silence'>> = {}): FileCache {
   const place = (name: string): string => join(folder, name);
   return {
     place,
     open: async (name) => ((await sizeOf(place(name))) === undefined ? undefined : openFile(place(name))),
+    setAside: async (name) => {
+      const aside = `${place(name)}.rejected`;
+      await rename(place(name), aside);
+      return aside;
+    },
     partial: async (name) => {
       await writable(folder, () => makeFolder(folder));
       return partialFile(place(name));
     },
-    exclusively: async (name, task, signal) => {
+    exclusively: async (name, task, signal, onWait) => {
       await writable(folder, () => makeFolder(folder));
-      const release = await lock(`${place(name)}.lock`, name, signal);
+      const release = await lock(`${place(name)}.lock`, name, { signal, onWait, beat, silence });
       try {
         return await task();
       } finally {
@@ -44,7 +52,7 @@ export function folderCache(openFile: (path: string) => ReturnType<FileCache['op
 
 async function partialFile(path: string): Promise<PartialFile> {
   const [part, notes] = [`${path}.part`, `${path}.part.json`];
-  let note: PartialNote = JSON.parse(await readFile(notes, 'utf8').catch(() => '{}')) as PartialNote;
+  let note = parseNote(await readFile(notes, 'utf8').catch(() => undefined));
   // bytes whose origin is not known are of no use
   const known = note.etag !== undefined || note.lastModified !== undefined || note.total !== undefined;
   const handle = await writable(part, () => open(part, 'a'));
@@ -68,7 +76,9 @@ async function partialFile(path: string): Promise<PartialFile> {
         size = 0;
       }
       note = next;
-      await writable(notes, () => writeFile(notes, JSON.stringify(note)));
+      // whole or not at all; a power cut may leave it empty, and the file begins anew
+      await writable(notes, () => writeFile(`${notes}.new`, JSON.stringify(note)));
+      await writable(notes, () => rename(`${notes}.new`, notes));
     },
     append: async (bytes) => {
       await writable(part, () => handle.appendFile(bytes));
@@ -81,7 +91,12 @@ async function partialFile(path: string): Promise<PartialFile> {
     },
     commit: async () => {
       await writable(part, () => handle.sync());
+      const { size: found } = await handle.stat();
       await close();
+      if (found !== size) {
+        await Promise.all([part, notes].map((own) => rm(own, { force: true })));
+        throw new CheckpointError(`${part} has ${found} bytes where ${size} came: somebody else wrote it too. It was removed; try again`);
+      }
       await writable(path, () => rename(part, path));
       await rm(notes, { force: true });
     },
@@ -96,32 +111,44 @@ async function partialFile(path: string): Promise<PartialFile> {
   };
 }
 
-/** Takes a lock file, waiting for who has it; one of a process that is no more is taken over. */
-async function lock(path: string, name: string, signal: AbortSignal | undefined): Promise<() => Promise<void>> {
-  for (;;) {
-    throwIfCancelled(signal, `fetch ${name}`);
-    try {
-      const handle = await open(path, 'wx');
-      await handle.writeFile(`${process.pid} ${hostname()}`);
-      await handle.close();
-      return () => rm(path, { force: true });
-    } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') await writable(path, () => Promise.reject(cause as Error));
-    }
-    const [pid, host] = (await readFile(path, 'utf8').catch(() => '')).split(' ');
-    // an empty one is being written; who died before that left it so for seconds
-    const abandoned = pid === '' || pid === undefined ? Date.now() - ((await stat(path).catch(() => undefined))?.mtimeMs ?? Date.now()) > 10_000 : host === hostname() && !alive(Number(pid));
-    if (abandoned) await rm(path, { force: true });
-    else await new Promise((resolve) => setTimeout(resolve, 200));
-  }
+/** How a fetch waits for another one. */
+interface Waiting {
+  signal: AbortSignal | undefined;
+  onWait: ((note: string) => void) | undefined;
+  /** How often who fetches shows that it is alive, in ms. */
+  beat: number;
+  /** How long it shows nothing, in ms, when it is taken for gone. */
+  silence: number;
 }
 
-function alive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+/** Takes a lock file, waiting for who has it; one that was left behind is taken over. */
+async function lock(path: string, name: string, { signal, onWait, beat, silence }: Waiting): Promise<() => Promise<void>> {
+  // by this machine's clock alone: the disk's may be another
+  let last: { sign: string; since: number; told: boolean } | undefined;
+  for (;;) {
+    throwIfCancelled(signal, `fetch ${name}`);
+    const own = await writable(path, () => makeLock(path));
+    if (own !== undefined) {
+      const beats = setInterval(() => void own.touch(), beat).unref();
+      return async () => {
+        clearInterval(beats);
+        await own.release();
+      };
+    }
+    const found = await readLock(path);
+    if (found !== undefined) {
+      const sign = `${found.modified} ${found.text}`;
+      if (last?.sign !== sign) last = { sign, since: performance.now(), told: last?.told ?? false };
+      else if (!last.told) {
+        last.told = true;
+        onWait?.(`waiting for ${found.holder === undefined ? 'whoever' : `process ${found.holder.pid} of ${found.holder.host}, which`} fetches it; where nobody does, delete ${path}`);
+      }
+      if (await isLeft(found, performance.now() - last.since, silence)) {
+        await writable(path, () => removeLock(path, found));
+        continue;
+      }
+    }
+    await waiting(200, signal);
   }
 }
 

@@ -56,13 +56,13 @@ interface HubAnswer {
 }
 
 /**
- * The address to fetch from. For files of the hub it tells the size, and of large files the hash: in Node through its
+ * The address to fetch from, and what to send with it. For files of the hub it tells the size, and of large files the hash: in Node through its
  * client (`@huggingface/hub`), in a browser by the same request, as the client cannot be bundled.
  * @throws CheckpointError where the hub has no such file, or does not answer
  */
-export async function addressOf(location: Location, options: HubOptions = {}): Promise<Location & { url: string }> {
+export async function addressOf(location: Location, options: HubOptions = {}): Promise<Location & { url: string; headers: Record<string, string> }> {
   const hub = hubFile(location.from);
-  if (hub === undefined) return { ...location, url: location.from };
+  if (hub === undefined) return { ...location, url: location.from, headers: {} };
   const { repository, path, revision } = hub;
   const found = await (isNode ? askThroughClient : ask)(hub, options).catch((cause: unknown) => {
     const status = (cause as { statusCode?: number }).statusCode;
@@ -72,8 +72,14 @@ export async function addressOf(location: Location, options: HubOptions = {}): P
   });
   if (found === null) throw new CheckpointError(`the hub has no ${path} in ${repository}${revision === undefined ? '' : ` at ${revision}`}`);
   const sha256 = /^"?([0-9a-f]{64})"?$/.exec(found.etag ?? '')?.[1];
-  return { ...location, url: found.url, size: location.size ?? found.size, sha256: location.sha256 ?? sha256 };
+  // the token is for the hub alone; what it redirects to says itself who may read
+  const headers = new URL(found.url).origin === new URL(options.hubUrl ?? HUB).origin ? authorization(options.hubToken) : {};
+  return { ...location, url: found.url, headers, size: location.size ?? found.size, sha256: location.sha256 ?? sha256 };
 }
+
+const HUB = 'https://huggingface.co';
+
+const authorization = (token: string | undefined): Record<string, string> => (token === undefined || token === '' ? {} : { Authorization: `Bearer ${token}` });
 
 type HubFile = NonNullable<ReturnType<typeof hubFile>>;
 
@@ -90,9 +96,9 @@ async function askThroughClient({ repository: repo, path, revision }: HubFile, {
 const ABOUT_FILE = 'application/vnd.xet-fileinfo+json, */*';
 
 /** What the client asks, for browsers. @internal */
-export async function ask({ repository, path, revision }: HubFile, { hubToken, hubUrl = 'https://huggingface.co' }: HubOptions): Promise<HubAnswer> {
+export async function ask({ repository, path, revision }: HubFile, { hubToken, hubUrl = HUB }: HubOptions): Promise<HubAnswer> {
   const url = `${hubUrl}/${repository}/resolve/${encodeURIComponent(revision ?? 'main')}/${path.split('/').map(encodeURIComponent).join('/')}`;
-  const answer = await fetch(url, { headers: { Range: 'bytes=0-0', Accept: ABOUT_FILE, ...(hubToken === undefined ? {} : { Authorization: `Bearer ${hubToken}` }) } });
+  const answer = await fetch(url, { headers: { Range: 'bytes=0-0', Accept: ABOUT_FILE, ...authorization(hubToken) } });
   await answer.body?.cancel();
   const { status, headers } = answer;
   if (!answer.ok) throw Object.assign(new Error(`status ${status}`), { statusCode: status });
