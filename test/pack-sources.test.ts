@@ -7,7 +7,7 @@ import { Pack } from '@tinyfusion/data/node';
 import { useBackend } from '@tinyfusion/kernels';
 import { type LatentDataset, latentDataset, train } from '@tinyfusion/recipes';
 import { makePack, openSampleSource, packJob, packLatents, trainTeacherJob } from '@tinyfusion/recipes/node';
-import { decodeFloat32, encodeFloat32, writableTensor, writeNpy, writeNpz } from '@tinyfusion/weights';
+import { type StateDict, decodeFloat32, encodeFloat32, safetensorsOf, writableTensor, writeNpy, writeNpz } from '@tinyfusion/weights';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { singleCollective, threadCollective, threadMemory } from '@tinyfusion/train';
@@ -146,7 +146,7 @@ describe('training on a pack', () => {
     for (const [i, loss] of (await lossesOf(packLatents(data), { parts: 3 })).entries()) expect(Math.abs(loss - memory[i]!) / memory[i]!).toBeLessThan(1e-5);
     await expect(lossesOf(packLatents(data), { parts: 0 })).rejects.toThrow('parts is 0, expected a positive integer');
     let saved: Uint8Array | undefined;
-    await lossesOf(packLatents(data), { checkpoint: { every: 4, save: async (_: unknown, step: number, run: Uint8Array) => void (step === 4 && (saved = run)) } });
+    await lossesOf(packLatents(data), { checkpoint: { every: 4, save: async (_: unknown, step: number, run: StateDict) => void (step === 4 && (saved = await safetensorsOf(run))) } });
     const { parseSafetensors } = await import('@tinyfusion/weights');
     expect(await lossesOf(packLatents(data), { resume: await parseSafetensors(saved!) })).toEqual(memory.slice(4));
   });

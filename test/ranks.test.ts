@@ -5,7 +5,7 @@ import { useBackend } from '@tinyfusion/kernels';
 import { AutoencoderKL, DiT, type DiTConfig, type MARConfig } from '@tinyfusion/models';
 import { type LatentDataset, distill, encodeDataset, fashionMar, learnBranches, learnMasks, optimise, shallowCopy, train } from '@tinyfusion/recipes';
 import { AdamW, type Collective, constant, singleCollective, threadCollective, threadMemory } from '@tinyfusion/train';
-import { parseSafetensors } from '@tinyfusion/weights';
+import { parseSafetensors, safetensorsOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 
@@ -112,7 +112,7 @@ describe('ranks that share a batch', () => {
     const options = { config, steps: 6, batchSize: 4, seed: 5 };
     const part = async (collective: Collective): Promise<Uint8Array | undefined> => {
       let saved: Uint8Array | undefined;
-      const model = await train(toyLatents(), { ...options, collective, checkpoint: { every: 3, save: async (_, step, run) => void (step === 3 && (saved = run)) } });
+      const model = await train(toyLatents(), { ...options, collective, checkpoint: { every: 3, save: async (_, step, run) => void (step === 3 && (saved = await safetensorsOf(run))) } });
       model.dispose();
       return saved;
     };

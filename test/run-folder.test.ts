@@ -4,13 +4,13 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createRng } from '@tinyfusion/core';
 import { RunFolder } from '@tinyfusion/recipes/node';
-import { writableTensor, writeSafetensors } from '@tinyfusion/weights';
+import { parseSafetensors, writableTensor, writeSafetensors } from '@tinyfusion/weights';
 import { describe, expect, it } from 'vitest';
 
 const identity = { task: 'train', steps: 100, lr: 0.001, data: 'abc' };
 const folder = (): string => join(mkdtempSync(join(tmpdir(), 'run-')), 'run');
 const open = (path: string, changes: object = {}, options: object = {}) => RunFolder.open(path, { ...identity, ...changes }, { command: 'tinyfusion train', ...options });
-const bytes = (step: number) => writeSafetensors([['x', writableTensor(createRng(step).normal(50), [50])]], [['step', `${step}`]]);
+const saved = (step: number) => parseSafetensors(writeSafetensors([['x', writableTensor(createRng(step).normal(50), [50])]], [['step', `${step}`]]));
 const saves = (path: string): string[] => readdirSync(path).filter((name) => name.startsWith('step-'));
 
 /** Saves some steps, as a recipe would. */
@@ -18,7 +18,7 @@ async function take(run: RunFolder, steps: readonly number[], mse: (step: number
   const { checkpoint, onProgress } = run.checkpointing(async (result: number) => new Uint8Array([result]), {}, { metric: 'mse' });
   for (const step of steps) {
     onProgress!({ task: 'train', step, total: 100, unit: 'step', values: { loss: step, mse: mse(step) } });
-    await checkpoint!.save(step, step, bytes(step));
+    await checkpoint!.save(step, step, await saved(step));
   }
 }
 

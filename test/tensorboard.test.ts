@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { RunFolder } from '@tinyfusion/recipes/node';
-import { writableTensor, writeSafetensors } from '@tinyfusion/weights';
+import { parseSafetensors, writableTensor, writeSafetensors } from '@tinyfusion/weights';
 import { expect, it } from 'vitest';
 
 /** CRC-32C by bits, as RFC 3720 defines it. */
@@ -92,7 +92,7 @@ it('a run’s numbers, layers and samples are in its TensorBoard files; one that
     for (const step of steps) {
       onProgress!({ task: 'train', step, total: 100_000, unit: 'step', values: { loss: step / 4, mse: Number.NaN } });
       onDetail!(step, { 'gate 3': 0.25 });
-      if (step % 2 === 0) await checkpoint!.save(step, step, writeSafetensors([['x', writableTensor(Float32Array.of(step), [1])]]));
+      if (step % 2 === 0) await checkpoint!.save(step, step, await parseSafetensors(writeSafetensors([['x', writableTensor(Float32Array.of(step), [1])]])));
     }
   };
   await take([1, 2, 3]);

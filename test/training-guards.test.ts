@@ -4,6 +4,7 @@ import { useBackend } from '@tinyfusion/kernels';
 import { type OptimiseOptions, optimise } from '@tinyfusion/recipes';
 import { RunFolder } from '@tinyfusion/recipes/node';
 import { AdamW, constant } from '@tinyfusion/train';
+import { parseSafetensors, writeSafetensors } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync } from 'node:fs';
@@ -99,11 +100,11 @@ describe.skipIf(!mounted)('a full disk (skipped where none can be mounted)', () 
     const path = join(small, 'run');
     mkdirSync(path, { recursive: true });
     const open = () => RunFolder.open(path, { task: 'toy' }, { command: 'a test', every: 1 });
-    const save = async (run: RunFolder, step: number, size: number): Promise<void> => run.checkpointing(async () => new Uint8Array(10), {}).checkpoint!.save(0, step, new Uint8Array(size));
+    const save = async (run: RunFolder, step: number, size: number): Promise<void> => run.checkpointing(async () => new Uint8Array(10), {}).checkpoint!.save(0, step, await parseSafetensors(writeSafetensors([['x', { dtype: 'U8', shape: [size], bytes: new Uint8Array(size) }]])));
     {
       const run = await open();
       await save(run, 1, 60_000);
-      await expect(save(run, 2, 250_000)).rejects.toMatchObject({ code: 'CHECKPOINT', message: expect.stringMatching(/step-000002-.* cannot be written: the disk is full/) as string });
+      await expect(save(run, 2, 250_000)).rejects.toMatchObject({ code: 'CHECKPOINT', message: expect.stringMatching(/step-000002\.new\.safetensors cannot be written: the disk is full/) as string });
       await run.close();
     }
     expect(readdirSync(path).filter((name) => name.startsWith('step-') || name.endsWith('.part'))).toEqual([expect.stringMatching(/^step-000001-[0-9a-f]{8}\.safetensors$/)]);

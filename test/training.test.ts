@@ -1,10 +1,10 @@
-import { createRng, restoreRng } from '@tinyfusion/core';
+import { ArgumentError, createRng, restoreRng } from '@tinyfusion/core';
 import { GaussianDiffusion } from '@tinyfusion/diffusion';
 import { useBackend } from '@tinyfusion/kernels';
 import { DiT, type DiTConfig } from '@tinyfusion/models';
 import { type DistillOptions, type LatentDataset, type LearnBranchesOptions, type LearnMasksOptions, chooseByBlockError, chooseByBlockInfluence, chooseByCka, chooseBySensitivity, chooseByTaylor, distill, learnBranches, learnMasks, sampleImages, shallowCopy, train } from '@tinyfusion/recipes';
 import { AutoencoderKL } from '@tinyfusion/models';
-import { parseSafetensors } from '@tinyfusion/weights';
+import { type StateDict, parseSafetensors, safetensorsOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 
@@ -48,7 +48,7 @@ describe('a run', () => {
       checkpoint: {
         every: 3,
         save: async (_dit, step, run) => {
-          if (step === 3) saved = run;
+          if (step === 3) saved = await safetensorsOf(run);
           stop.abort();
         },
       },
@@ -82,8 +82,8 @@ describe('a run', () => {
       let saved: Uint8Array | undefined;
       let last = 0;
       const stop = new AbortController();
-      const keep = async (_: unknown, step: number, bytes: Uint8Array): Promise<void> => {
-        [saved, last] = [bytes, step];
+      const keep = async (_: unknown, step: number, run: StateDict): Promise<void> => {
+        [saved, last] = [await safetensorsOf(run), step];
         if (step === 4) setTimeout(() => stop.abort());
       };
       await expect(run({ signal: stop.signal, checkpoint: { every: 4, save: keep } })).rejects.toMatchObject({ code: 'CANCELLED' });
@@ -189,8 +189,10 @@ describe('a run', () => {
     expect(curves.loss.length).toBe(2);
     for await (const images of sampleImages(student, vae, [0], { steps: 2, seed: 0 })) images.dispose();
     student.dispose();
-    // on the device at hand
-    expect((await learnBranches(teacher, toyLatents(), { ...options, costs: undefined as never, faster: 1.05 })).costs.attention).toHaveLength(4);
+    // on the device at hand: blocks as small as these may take no time beside what does not shrink
+    const measured = await learnBranches(teacher, toyLatents(), { ...options, costs: undefined as never, faster: 1.05 }).catch((error: unknown) => error);
+    if (measured instanceof ArgumentError) expect(measured.message).toMatch(/^faster is 1\.05, expected at most 1\.0\d: with the cheapest branch alone a forward pass still takes \d+ % of its time/);
+    else expect(measured).toMatchObject({ costs: { attention: { length: 4 } } });
     teacher.dispose();
   });
 

@@ -8,9 +8,10 @@ export interface Checkpointing<T> {
   resume?: StateDict | undefined;
   /**
    * Called every `every` steps, at the end, and where the run is cancelled or fails.
-   * `result`: what the recipe would return now; borrowed. `run`: a safetensors file to resume from
+   * `result`: what the recipe would return now; borrowed. `run`: what to resume from, read while it is stored and gone
+   * afterwards: for `writeCheckpoint`, which writes any size, or `safetensorsOf`, which makes a file in memory
    */
-  checkpoint?: { every: number; save: (result: T, step: number, run: Uint8Array<ArrayBuffer>) => Promise<void> } | undefined;
+  checkpoint?: { every: number; save: (result: T, step: number, run: StateDict) => Promise<void> } | undefined;
   /** Called with numbers of each layer, too many for a line of progress: `'layer 0'`, `'keep 3'`. `step`: steps done. */
   onDetail?: ((step: number, values: Readonly<Record<string, number>>) => void) | undefined;
 }

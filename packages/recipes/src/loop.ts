@@ -1,5 +1,5 @@
 import { ArgumentError, BackendError, CancelledError, type LongTaskOptions, TinyFusionError } from '@tinyfusion/core';
-import { type AdamW, type Collective, type Ema, type Schedule, anyRank, broadcastJson, broadcastTrainingState, clipFactor, globalNorm, lossAndGradients, reduceGradients, restoreTrainingState, saveTrainingState, singleCollective } from '@tinyfusion/train';
+import { type AdamW, type Collective, type Ema, type Schedule, anyRank, broadcastJson, broadcastTrainingState, clipFactor, globalNorm, lossAndGradients, reduceGradients, restoreTrainingState, singleCollective, trainingState } from '@tinyfusion/train';
 import type { StateDict } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { checkCount } from './check-options.js';
@@ -30,8 +30,8 @@ export interface KeepOptions {
   resume?: StateDict | undefined;
   /** Steps between saves; the last step is saved too, and the one at which the run is cancelled or fails. */
   every: number;
-  /** Stores a run, a safetensors file. @param step steps done */
-  save(run: Uint8Array<ArrayBuffer>, step: number): Promise<void>;
+  /** Stores a run, whose values are read meanwhile, and not after. @param step steps done */
+  save(run: StateDict, step: number): Promise<void>;
 }
 
 /** Options of recipes whose steps can be shared. */
@@ -116,7 +116,8 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
   const save = async (step: number): Promise<void> => {
     if (keep === undefined || step === savedAt) return;
     const progress: Progress = { step, skipped, inRow, streams: streams?.save(), history: history?.save() };
-    await keep.save(await saveTrainingState(parts, progress), step);
+    using run = trainingState(parts, progress);
+    await keep.save(run, step);
     savedAt = step;
   };
   /** What is thrown in the place of a device's error. */
@@ -286,7 +287,8 @@ export function rowsOf<T extends tf.Tensor>(x: T, part: BatchPart | undefined): 
 
 /** Whether a step failed for want of memory, on whatever backend. */
 function isOutOfMemory(error: unknown): boolean {
-  return error instanceof RangeError || (error instanceof Error && /out of memory|allocat|enlarge memory|exceeds? (the )?(max|limit)|binds .* at most/i.test(error.message));
+  // Node's own, which have a code, tell of arguments
+  return (error instanceof RangeError && !('code' in error)) || (error instanceof Error && /out of memory|allocat|enlarge memory|exceeds? (the )?(max|limit)|binds .* at most/i.test(error.message));
 }
 
 /** Lets timers and signals in between steps. */

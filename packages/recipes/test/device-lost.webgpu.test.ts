@@ -2,7 +2,7 @@
 import { useBackend } from '@tinyfusion/kernels';
 import { optimise } from '@tinyfusion/recipes';
 import { AdamW, constant } from '@tinyfusion/train';
-import { parseSafetensors } from '@tinyfusion/weights';
+import { parseSafetensors, safetensorsOf } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect, it } from 'vitest';
 
@@ -16,7 +16,7 @@ async function run({ resume, before }: { resume?: Uint8Array; before?: (step: nu
       task: 'toy',
       steps: 6,
       groups: [{ parameters: [parameter], optimizer, lr: constant(0.1) }],
-      keep: { every: 2, ...(resume === undefined ? {} : { resume: await parseSafetensors(resume) }), save: async (file, step) => void saves.push([step, file]) },
+      keep: { every: 2, ...(resume === undefined ? {} : { resume: await parseSafetensors(resume) }), save: async (run, step) => void saves.push([step, await safetensorsOf(run)]) },
       beforeStep: async (step) => before?.(step),
     });
     const [value] = await parameter.data();

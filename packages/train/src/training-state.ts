@@ -1,6 +1,6 @@
 import { CheckpointError } from '@tinyfusion/core';
 import type { Module } from '@tinyfusion/nn';
-import { type StateDict, type WritableTensor, toFloat32, writableTensor, writeSafetensors } from '@tinyfusion/weights';
+import { type StateDict, type TensorRecord, safetensorsOf, toFloat32 } from '@tinyfusion/weights';
 import * as tf from '@tensorflow/tfjs-core';
 import type { AdamW } from './adamw.js';
 import type { Ema } from './ema.js';
@@ -17,20 +17,31 @@ export interface TrainingParts {
 const PROGRESS_KEY = 'tinyfusion.progress';
 
 /**
- * A run as a safetensors file, from which it goes on as if it had not stopped.
+ * A run as it is now, from which it goes on as if it had not stopped. Values are read from the device when they are asked
+ * for, tensor by tensor, so that a run of any size can be written; they stay those of now until it is disposed of, whatever
+ * parts are assigned meanwhile, but for a step of an optimiser.
  * @param progress plain JSON: step, positions of random streams and data, history
  */
+export function trainingState(parts: TrainingParts, progress: object): StateDict & Disposable {
+  const { optimizers, ema } = contentsOf(parts);
+  const held: tf.Tensor[] = [];
+  const tensors = new Map<string, TensorRecord>();
+  for (const [name, tensor] of namedTensors(parts)) {
+    // shares its values, and keeps them where the variable is given others
+    const now = tf.keep(tf.clone(tensor));
+    held.push(now);
+    tensors.set(name, { dtype: 'F32', shape: tensor.shape, read: async () => bytesOf(await now.data()) });
+  }
+  const metadata = new Map([[PROGRESS_KEY, progressText({ optimizerSteps: optimizers.map((o) => o.steps), emaUpdates: ema?.updates ?? 0, progress })]]);
+  return { tensors, metadata, [Symbol.dispose]: () => tf.dispose(held) };
+}
+
+const bytesOf = (values: tf.TypedArray): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+
+/** {@link trainingState} as a safetensors file in memory: below 4 GB, so of less than 268 M parameters with averages. */
 export async function saveTrainingState(parts: TrainingParts, progress: object): Promise<Uint8Array<ArrayBuffer>> {
-  const { parameters, optimizers, m, v, ema } = contentsOf(parts);
-  const tensors: [string, tf.Tensor][] = [
-    ...parameters.map(([name, p]): [string, tf.Tensor] => [`model.${name}`, p]),
-    ...m.map((t, i): [string, tf.Tensor] => [`optimizer.m.${i}`, t]),
-    ...v.map((t, i): [string, tf.Tensor] => [`optimizer.v.${i}`, t]),
-    ...(ema?.averages() ?? []).map((t, i): [string, tf.Tensor] => [`ema.${i}`, t]),
-  ];
-  const written: [string, WritableTensor][] = [];
-  for (const [name, tensor] of tensors) written.push([name, writableTensor(Float32Array.from(await tensor.data()), tensor.shape)]);
-  return writeSafetensors(written, [[PROGRESS_KEY, progressText({ optimizerSteps: optimizers.map((o) => o.steps), emaUpdates: ema?.updates ?? 0, progress })]]);
+  using state = trainingState(parts, progress);
+  return await safetensorsOf(state);
 }
 
 /** The progress of a saved run alone, for what has to be known before there are parts. @throws CheckpointError where the file is none */
@@ -38,49 +49,64 @@ export function trainingProgress<P extends object>(state: StateDict): P {
   return storedProgress<P>(state).progress;
 }
 
-function storedProgress<P extends object>(state: StateDict): { optimizerSteps: number[]; emaUpdates: number; progress: P } {
+interface Stored<P> {
+  optimizerSteps: number[];
+  emaUpdates: number;
+  progress: P;
+}
+
+function storedProgress<P extends object>(state: StateDict): Stored<P> {
   const text = state.metadata.get(PROGRESS_KEY);
   if (text === undefined) throw new CheckpointError('the checkpoint is no saved run; resume from the file that the run itself wrote');
-  return parseProgress(text) as { optimizerSteps: number[]; emaUpdates: number; progress: P };
+  let stored: Partial<Stored<P>> | null | undefined;
+  try {
+    stored = parseProgress(text) as Partial<Stored<P>> | null;
+  } catch (cause) {
+    throw new CheckpointError(`the saved run's ${PROGRESS_KEY} is damaged: it is no JSON`, { cause });
+  }
+  const isCount = (value: unknown): boolean => Number.isInteger(value) && (value as number) >= 0;
+  const { optimizerSteps, emaUpdates, progress } = stored ?? {};
+  if (!Array.isArray(optimizerSteps) || !optimizerSteps.every(isCount) || !isCount(emaUpdates) || typeof progress !== 'object' || progress === null) throw new CheckpointError(`the saved run's ${PROGRESS_KEY} is damaged: expected counts of steps and updates, and a progress`);
+  return { optimizerSteps, emaUpdates: emaUpdates!, progress };
 }
 
 /**
  * Puts a saved run back into its parts.
  * @returns the progress that was saved with it
- * @throws CheckpointError where the file is of another model or another kind of run; nothing is changed then
+ * @throws CheckpointError where the file is of another model or another kind of run, or cannot be read; nothing is changed then
  */
 export async function restoreTrainingState<P extends object>(state: StateDict, parts: TrainingParts): Promise<P> {
   const { optimizerSteps, emaUpdates, progress } = storedProgress<P>(state);
-  const { parameters, optimizers, m, v, ema } = contentsOf(parts);
+  const { parameters, optimizers, ema } = contentsOf(parts);
   if (optimizerSteps.length !== optimizers.length) throw new CheckpointError(`the saved run has ${optimizerSteps.length} optimisers, expected ${optimizers.length}. Was it made with another model or configuration?`);
-  const wanted = new Map<string, readonly number[]>([
-    ...parameters.map(([name, p]): [string, readonly number[]] => [`model.${name}`, p.shape]),
-    ...m.map((t, i): [string, readonly number[]] => [`optimizer.m.${i}`, t.shape]),
-    ...v.map((t, i): [string, readonly number[]] => [`optimizer.v.${i}`, t.shape]),
-    ...(ema?.averages() ?? []).map((t, i): [string, readonly number[]] => [`ema.${i}`, t.shape]),
-  ]);
+  const wanted = namedTensors(parts).map(([name, { shape }]) => [name, shape] as const);
   for (const [name, shape] of wanted) {
     const found = state.tensors.get(name);
     if (found === undefined || String(found.shape) !== String(shape)) throw new CheckpointError(`the saved run does not fit: ${name} is ${found === undefined ? 'missing' : `[${found.shape.join(', ')}]`}, expected [${shape.join(', ')}]. Was it made with another model or configuration?`);
   }
-  if (state.tensors.size !== wanted.size) throw new CheckpointError(`the saved run has ${state.tensors.size} tensors, expected ${wanted.size}. Was it made with another model or configuration?`);
-  const read = async (name: string): Promise<tf.Tensor> => tf.tensor(await toFloat32(state.tensors.get(name)!), [...wanted.get(name)!]);
-  for (const [name, parameter] of parameters) {
-    const value = await read(`model.${name}`);
-    parameter.assign(value);
-    value.dispose();
+  if (state.tensors.size !== wanted.length) throw new CheckpointError(`the saved run has ${state.tensors.size} tensors, expected ${wanted.length}. Was it made with another model or configuration?`);
+  const read: tf.Tensor[] = [];
+  try {
+    for (const [name, shape] of wanted) read.push(tf.tensor(await toFloat32(state.tensors.get(name)!), [...shape], 'float32'));
+    // in the order of their names
+    const left = [...read];
+    const next = (count: number): tf.Tensor[] => left.splice(0, count);
+    for (const [i, value] of next(parameters.length).entries()) parameters[i]![1].assign(value);
+    const counts = optimizers.map((o) => o.moments().m.length);
+    const [first, second] = [counts.map(next), counts.map(next)];
+    for (const [i, optimizer] of optimizers.entries()) optimizer.restore({ step: optimizerSteps[i]!, m: first[i]!, v: second[i]! });
+    ema?.restore(left, emaUpdates);
+  } finally {
+    tf.dispose(read);
   }
-  const saved = async (prefix: string, count: number): Promise<tf.Tensor[]> => Promise.all(Array.from({ length: count }, (_, i) => read(`${prefix}.${i}`)));
-  const [first, second, averages] = [await saved('optimizer.m', m.length), await saved('optimizer.v', v.length), await saved('ema', ema?.averages().length ?? 0)];
-  let at = 0;
-  for (const [i, optimizer] of optimizers.entries()) {
-    const count = optimizer.moments().m.length;
-    optimizer.restore({ step: optimizerSteps[i]!, m: first.slice(at, at + count), v: second.slice(at, at + count) });
-    at += count;
-  }
-  ema?.restore(averages, emaUpdates);
-  tf.dispose([...first, ...second, ...averages]);
   return progress;
+}
+
+/** All tensors of a run under their names in its file: parameters, first moments, second moments, averages. */
+function namedTensors(parts: TrainingParts): (readonly [name: string, tensor: tf.Tensor])[] {
+  const { parameters, m, v, ema } = contentsOf(parts);
+  const numbered = (prefix: string, tensors: readonly tf.Tensor[]) => tensors.map((tensor, i) => [`${prefix}.${i}`, tensor] as const);
+  return [...parameters.map(([name, parameter]) => [`model.${name}`, parameter as tf.Tensor] as const), ...numbered('optimizer.m', m), ...numbered('optimizer.v', v), ...numbered('ema', ema?.averages() ?? [])];
 }
 
 /** Parameters, optimisers and averages of a run, with all of the moments in order. */

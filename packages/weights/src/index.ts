@@ -1,5 +1,5 @@
 export { bytesPerValue, decodeFloat32, encodeFloat32, type DType } from './dtype.js';
-export { parseSafetensors, readSafetensors, safetensorsHeader, writableTensor, writeSafetensors, type WritableTensor } from './safetensors.js';
+export { parseSafetensors, readSafetensors, safetensorsHeader, safetensorsOf, writableTensor, writeSafetensors, type WritableTensor } from './safetensors.js';
 export { blobSource, bytesSource, type Source } from './source.js';
 export { stateDictHash, stateDictOf, tensorParts, toFloat32, toFloat64, type StateDict, type TensorRecord } from './state-dict.js';
 export { withDtype } from './convert.js';

@@ -139,3 +139,10 @@ export function writeSafetensors(tensors: Iterable<readonly [name: string, tenso
   }
   return out;
 }
+
+/** A state dict as one safetensors file in memory, so below 4 GB; `writeCheckpoint` of `@tinyfusion/weights/node` writes any, tensor by tensor. */
+export async function safetensorsOf({ tensors, metadata }: StateDict): Promise<Uint8Array<ArrayBuffer>> {
+  const written: [string, WritableTensor][] = [];
+  for (const [name, { dtype, shape, read }] of tensors) written.push([name, { dtype, shape, bytes: await read() }]);
+  return writeSafetensors(written, metadata);
+}

@@ -89,8 +89,8 @@ export async function checkWritable(path: string): Promise<void> {
 /** {@link diskReason} of something that is to be made in a folder that is there. */
 const placeReason = (cause: unknown): string => ((cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'nothing can be made in that place' : diskReason(cause));
 
-/** Makes the rename itself durable, where the platform can. */
-async function syncFolder(path: string): Promise<void> {
+/** Makes renames in a folder durable, where the platform can. */
+export async function syncFolder(path: string): Promise<void> {
   try {
     const folder = await open(path);
     try {

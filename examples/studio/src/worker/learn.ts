@@ -1,6 +1,6 @@
 import { learnMasks } from '@tinyfusion/recipes';
 import { depthOf } from '@tinyfusion/recipes';
-import { parseSafetensors } from '@tinyfusion/weights';
+import { parseSafetensors, safetensorsOf } from '@tinyfusion/weights';
 import { forget, keep, recall } from '../keep';
 import type { Choice, LearnEvent, LearnSettings } from '../protocol';
 import type { Context } from './server';
@@ -37,7 +37,7 @@ export async function learn({ resume, ...settings }: LearnSettings & { resume: b
       every: Math.max(1, Math.round(settings.steps / 50)),
       save: async (decided, step, run) => {
         emit({ step, decision: decided });
-        if (step < settings.steps) await keep('learn', { teacher: sha256, settings, step, run } satisfies KeptLearning);
+        if (step < settings.steps) await keep('learn', { teacher: sha256, settings, step, run: await safetensorsOf(run) } satisfies KeptLearning);
       },
     },
   });

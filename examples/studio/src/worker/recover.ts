@@ -1,6 +1,6 @@
 import { TinyFusionError } from '@tinyfusion/core';
 import { type LatentDataset, type Prunable, distill, shallowCopy } from '@tinyfusion/recipes';
-import { parseSafetensors } from '@tinyfusion/weights';
+import { parseSafetensors, safetensorsOf } from '@tinyfusion/weights';
 import { forget, keep, recall } from '../keep';
 import type { Choice, DrawSettings, RecoverEvent, RecoverSettings, StudentInfo } from '../protocol';
 import { drawing } from './draw';
@@ -46,7 +46,7 @@ export async function recover({ choice, resume, shown, ...settings }: RecoverSet
         every: Math.max(1, Math.round(settings.steps / 10)),
         save: async (averaged, step, run) => {
           file = await keepStudent(averaged, choice, before + step);
-          if (step < settings.steps) await keep('recover', { teacher: sha256, settings, choice, step, before, run } satisfies KeptRecovery);
+          if (step < settings.steps) await keep('recover', { teacher: sha256, settings, choice, step, before, run: await safetensorsOf(run) } satisfies KeptRecovery);
           await show(averaged, shown, step, signal, emit);
         },
       },

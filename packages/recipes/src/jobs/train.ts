@@ -5,7 +5,7 @@ import { type AutoencoderKL, type DiT, loadAutoencoderKL } from '@tinyfusion/mod
 import { toSafetensors } from '@tinyfusion/nn';
 import { broadcastBytes, singleCollective } from '@tinyfusion/train';
 import { type StateDict, parseSafetensors } from '@tinyfusion/weights';
-import { checkWritable, loadSafetensors } from '@tinyfusion/weights/node';
+import { checkWritable, loadSafetensors, writeCheckpoint } from '@tinyfusion/weights/node';
 import { access, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { encodeDataset } from '../latents.js';
@@ -84,7 +84,7 @@ export async function trainJob({ data: folder, out, steps, fast = false }: Train
       every: 1000,
       save: async (model, _step, run) => {
         await save('teacher', model, 'DiT', `train, ${steps} steps of 64, seed 0`);
-        await write(join(out, 'teacher.run.safetensors'), run);
+        await writeCheckpoint(join(out, 'teacher.run.safetensors'), run);
       },
     },
   });

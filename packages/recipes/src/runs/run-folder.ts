@@ -1,10 +1,11 @@
 import { ArgumentError, CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
 import type { StateDict } from '@tinyfusion/weights';
-import { parseSafetensors } from '@tinyfusion/weights';
-import { makeFolder, writeFileAtomic } from '@tinyfusion/weights/node';
+import { makeFolder, openCheckpoint, syncFolder, writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
 import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { readFile, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import type { Checkpointing } from '../checkpointing.js';
 import { EventLog } from './event-log.js';
 import type { SummaryValue } from './tensorboard-event.js';
@@ -63,11 +64,11 @@ export class RunFolder {
   readonly path: string;
   readonly #options: Rules;
   readonly #unlock: () => Promise<void>;
-  readonly #resume: { step: number; state: StateDict } | undefined;
+  readonly #resume: { step: number; state: StateDict & AsyncDisposable } | undefined;
   readonly #logs: Logs;
   #recent: number[] = [];
 
-  private constructor(path: string, options: Rules, unlock: () => Promise<void>, resume: { step: number; state: StateDict } | undefined, logs: Logs) {
+  private constructor(path: string, options: Rules, unlock: () => Promise<void>, resume: { step: number; state: StateDict & AsyncDisposable } | undefined, logs: Logs) {
     this.path = path;
     this.#options = options;
     this.#unlock = unlock;
@@ -149,12 +150,17 @@ export class RunFolder {
     await Promise.all([this.#logs.steps.flush({ sync: true }), this.#logs.layers.flush({ sync: true }), this.#logs.board.flush()]);
   }
 
-  async #save(step: number, run: Uint8Array, name: string, result: Uint8Array): Promise<void> {
+  async #save(step: number, run: StateDict, name: string, result: Uint8Array): Promise<void> {
+    // what the run went on from has been read, and may be among the saves that are no longer kept
+    await this.#resume?.state[Symbol.asyncDispose]();
     await this.#flush();
     await writeFileAtomic(join(this.path, name), result);
     await this.#keepBest(step, result);
     // the last file: a run that is killed before it does these steps again, and all of the above with them
-    await writeFileAtomic(join(this.path, `step-${String(step).padStart(6, '0')}-${digest(run)}.safetensors`), run);
+    const saved = join(this.path, `step-${String(step).padStart(6, '0')}`);
+    await writeCheckpoint(`${saved}.new.safetensors`, run);
+    await rename(`${saved}.new.safetensors`, `${saved}-${await digest(`${saved}.new.safetensors`)}.safetensors`);
+    await syncFolder(this.path);
     const saves = await savesIn(this.path);
     const { last, keepEvery } = this.#options;
     for (const save of saves.slice(0, -last)) if (keepEvery === undefined || save.step % keepEvery !== 0) await rm(join(this.path, save.name), { force: true });
@@ -179,6 +185,7 @@ export class RunFolder {
   /** Lets others write the folder. */
   async close(): Promise<void> {
     const { steps, layers, board } = this.#logs;
+    await this.#resume?.state[Symbol.asyncDispose]();
     const ends = await Promise.allSettled([steps.close(), layers.close(), board.close()]);
     await this.#unlock();
     for (const end of ends) if (end.status === 'rejected') throw end.reason;
@@ -189,7 +196,12 @@ export class RunFolder {
   }
 }
 
-const digest = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex').slice(0, 8);
+/** The first half word of a file's SHA-256. */
+async function digest(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path, { highWaterMark: 2 ** 20 }), hash);
+  return hash.digest('hex').slice(0, 8);
+}
 
 /** Saved runs by step, the newest last. */
 async function savesIn(path: string): Promise<{ name: string; step: number; hash: string }[]> {
@@ -201,11 +213,10 @@ async function savesIn(path: string): Promise<{ name: string; step: number; hash
 }
 
 /** The newest save that is as it was written; damaged ones are set aside. */
-async function newest(path: string): Promise<{ step: number; state: StateDict } | undefined> {
+async function newest(path: string): Promise<{ step: number; state: StateDict & AsyncDisposable } | undefined> {
   for (const { name, step, hash } of (await savesIn(path)).toReversed()) {
     const file = join(path, name);
-    const bytes = new Uint8Array(await readFile(file));
-    if (digest(bytes) === hash) return { step, state: await parseSafetensors(bytes, file) };
+    if ((await digest(file)) === hash) return { step, state: await openCheckpoint(file) };
     await rename(file, `${file}.damaged`);
     console.error(`note: ${file} is damaged and was set aside as ${name}.damaged; the run goes on from the save before it`);
   }
@@ -214,7 +225,7 @@ async function newest(path: string): Promise<{ step: number; state: StateDict } 
 
 /** Files that a killed process was writing. */
 async function removeParts(path: string): Promise<void> {
-  for (const name of await readdir(path)) if (/\.[0-9a-f]{8}\.part$/.test(name)) await rm(join(path, name), { force: true });
+  for (const name of await readdir(path)) if (/\.[0-9a-f]{8}\.part$|^step-\d+\.new\.safetensors$/.test(name)) await rm(join(path, name), { force: true });
 }
 
 async function checkIdentity(folder: string, identity: RunIdentity, command: string): Promise<void> {
