@@ -1,18 +1,20 @@
-import { ArgumentError, type LongTaskOptions, type Rng, concatenate, throwIfCancelled } from '@tinyfusion/core';
+import { ArgumentError, CheckpointError, type LongTaskOptions, type Rng, concatenate, throwIfCancelled } from '@tinyfusion/core';
 import { type FolderImage, type ImageFolder, readImages } from '@tinyfusion/data/node';
 import { centreCrop, normalised } from '@tinyfusion/data';
 import { type AutoencoderKL, samplePosterior } from '@tinyfusion/models';
 import { writableTensor, writeNpy } from '@tinyfusion/weights';
 import { makeFolder, writeFileAtomic } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
-import { access } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { breathe } from './loop.js';
 
 /**
  * A folder of images as latents and labels on disk, as TinyFusion's and fast-DiT's training reads them: for image i
  * `imagenet256_features/i.npy`, float32 `[2, c, h, w]` (plain and flipped, PyTorch's layout), and
- * `imagenet256_labels/i.npy`, int64 `[1]`. Upstream: `extract_features.py`.
+ * `imagenet256_labels/i.npy`, int64 `[1]`; beside them `imagenet256_files.json`, which files these are. Upstream:
+ * `extract_features.py`.
  *
  * Command: `tinyfusion encode data/imagenet/train --vae sd-vae-ft-ema.safetensors --out features`.
  * Cost: two passes of the encoder an image.
@@ -31,6 +33,7 @@ export interface EncodeFolderOptions extends LongTaskOptions {
 /**
  * Encodes what is not there yet: a run that was stopped goes on, with the same numbers.
  * @returns images written, and those that were there
+ * @throws CheckpointError where `out` has images of another list of files: an image's number is its place in it
  */
 export async function encodeFolder(folder: ImageFolder, vae: AutoencoderKL, out: string, { size = 256, rng, batchSize = 4, onBroken, signal, onProgress }: EncodeFolderOptions): Promise<{ written: number; present: number }> {
   const factor = vae.downsampling;
@@ -45,6 +48,7 @@ export async function encodeFolder(folder: ImageFolder, vae: AutoencoderKL, out:
   const total = folder.paths.length;
   let present = 0;
   while (present < total && (await exists(join(labels, `${present}.npy`)))) present++;
+  await checkList(join(out, `imagenet${size}_files.json`), folder, present);
   for (let i = 0; i < present; i++) rng.normal(2 * values); // what they took from the stream
 
   const places = new Map(folder.paths.map((path, i) => [path, i]));
@@ -84,6 +88,17 @@ export async function encodeFolder(folder: ImageFolder, vae: AutoencoderKL, out:
   }
   if (waiting.length > 0) await flush();
   return { written, present };
+}
+
+/** Keeps which files are encoded, and refuses others. */
+async function checkList(path: string, { paths }: ImageFolder, present: number): Promise<void> {
+  const list = { count: paths.length, sha256: createHash('sha256').update(paths.join('\n')).digest('hex') };
+  const before = await readFile(path, 'utf8')
+    .then((text) => JSON.parse(text) as Partial<typeof list>)
+    .catch(() => undefined);
+  if (before !== undefined && present > 0) {
+    if (before.sha256 !== list.sha256) throw new CheckpointError(`${path} says that what is there comes from ${before.count} other files than these ${list.count}, so that numbers and labels would not belong together; give the folder that was begun with, or another --out`);
+  } else await writeFileAtomic(path, `${JSON.stringify(list)}\n`);
 }
 
 const exists = (path: string): Promise<boolean> =>
