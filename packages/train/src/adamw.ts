@@ -6,13 +6,13 @@ import type { Ema } from './ema.js';
 
 /** Options of {@link AdamW}; defaults are those of `torch.optim.AdamW` but for the weight decay, which DiT and TinyFusion set to 0. */
 export interface AdamWOptions {
-  /** Default 0.9. */
+  /** In [0, 1). Default 0.9. */
   beta1?: number;
-  /** Default 0.999. */
+  /** In [0, 1). Default 0.999. */
   beta2?: number;
-  /** Default 1e-8. */
+  /** From 0. Default 1e-8. */
   epsilon?: number;
-  /** Decoupled weight decay. Default 0. */
+  /** Decoupled weight decay, from 0. Default 0. */
   weightDecay?: number;
 }
 
@@ -27,8 +27,8 @@ export interface AdamWStepOptions {
 }
 
 /**
- * AdamW (Loshchilov & Hutter 2019) over a list of variables. Moments are owned by the optimiser; the learning rate is
- * an argument of each step, so that schedules are plain functions and groups of parameters are several optimisers.
+ * AdamW (Loshchilov & Hutter 2019) over a list of variables. Moments are owned by the optimiser, and outlive every
+ * enclosing `tidy`; the learning rate is an argument of each step, so that schedules are plain functions and groups of parameters are several optimisers.
  */
 export class AdamW {
   readonly #parameters: readonly tf.Variable[];
@@ -37,12 +37,14 @@ export class AdamW {
   #v: tf.Tensor[];
   #step = 0;
 
-  /** @param parameters borrowed */
+  /** @param parameters borrowed @throws ArgumentError where an option is out of its range, which are those of torch */
   constructor(parameters: readonly tf.Variable[], { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0 }: AdamWOptions = {}) {
+    for (const [name, beta] of Object.entries({ beta1, beta2 })) if (!(beta >= 0 && beta < 1)) throw new ArgumentError(`AdamWOptions.${name}`, beta, 'a number in [0, 1)');
+    for (const [name, value] of Object.entries({ epsilon, weightDecay })) if (!(value >= 0 && value < Infinity)) throw new ArgumentError(`AdamWOptions.${name}`, value, 'a finite number from 0');
     this.#parameters = parameters;
     this.#options = { beta1, beta2, epsilon, weightDecay };
-    this.#m = parameters.map((p) => tf.zeros(p.shape));
-    this.#v = parameters.map((p) => tf.zeros(p.shape));
+    this.#m = parameters.map((p) => tf.keep(tf.zeros(p.shape)));
+    this.#v = parameters.map((p) => tf.keep(tf.zeros(p.shape)));
   }
 
   /** Steps taken so far. */
@@ -68,8 +70,8 @@ export class AdamW {
       const next = adamWStep({ parameter, gradient: gradients[i]!, m: this.#m[i]!, v: this.#v[i]!, average: averaged?.average }, { ...this.#options, lr, gradientScale, step: this.#step, averageDecay: averaged?.decay ?? 0 });
       tf.dispose([this.#m[i]!, this.#v[i]!]);
       if (next.average !== undefined) averaged!.next(next.average);
-      this.#m[i] = next.m;
-      this.#v[i] = next.v;
+      this.#m[i] = tf.keep(next.m);
+      this.#v[i] = tf.keep(next.v);
       parameter.assign(next.parameter);
       next.parameter.dispose();
     }
@@ -91,8 +93,8 @@ export class AdamW {
     checkShapes('AdamW.restore: second moment', v, this.#parameters);
     checkCount('AdamW.restore: step', step);
     tf.dispose([...this.#m, ...this.#v]);
-    this.#m = m.map((t) => tf.clone(t));
-    this.#v = v.map((t) => tf.clone(t));
+    this.#m = m.map((t) => tf.keep(tf.clone(t)));
+    this.#v = v.map((t) => tf.keep(tf.clone(t)));
     this.#step = step;
   }
 

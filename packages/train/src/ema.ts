@@ -13,7 +13,7 @@ export interface EmaOptions {
   warmUp?: boolean;
 }
 
-/** Exponential moving averages of variables. */
+/** Exponential moving averages of variables; they outlive every enclosing `tidy`. */
 export class Ema {
   readonly #variables: readonly tf.Variable[];
   readonly #decay: number;
@@ -29,7 +29,7 @@ export class Ema {
     this.#variables = variables;
     this.#decay = decay;
     this.#warmUp = warmUp;
-    this.#averages = variables.map((v) => tf.clone(v));
+    this.#averages = variables.map((v) => tf.keep(tf.clone(v as tf.Tensor)));
   }
 
   /** Updates made so far. */
@@ -52,7 +52,7 @@ export class Ema {
     if (i === -1 || this.#ahead.has(i)) return undefined;
     const next = (average: tf.Tensor): void => {
       this.#averages[i]!.dispose();
-      this.#averages[i] = average;
+      this.#averages[i] = tf.keep(average);
       this.#ahead.add(i);
     };
     return { average: this.#averages[i]!, decay: this.#nextDecay, next };
@@ -65,7 +65,7 @@ export class Ema {
     for (const [i, variable] of this.#variables.entries()) {
       if (this.#ahead.delete(i)) continue;
       const previous = this.#averages[i]!;
-      this.#averages[i] = tf.tidy(() => tf.add(previous, tf.mul(tf.sub(variable, previous), 1 - decay)));
+      this.#averages[i] = tf.keep(tf.tidy(() => tf.add(previous, tf.mul(tf.sub(variable, previous), 1 - decay))));
       previous.dispose();
     }
   }
@@ -78,7 +78,7 @@ export class Ema {
   /** Exchanges the variables' values with the averages; calling it again puts both back. */
   swap(): void {
     for (const [i, variable] of this.#variables.entries()) {
-      const value = tf.clone(variable as tf.Tensor);
+      const value = tf.keep(tf.clone(variable as tf.Tensor));
       variable.assign(this.#averages[i]!);
       this.#averages[i]!.dispose();
       this.#averages[i] = value;
@@ -94,8 +94,9 @@ export class Ema {
     checkShapes('Ema.restore: average', averages, this.#variables);
     checkCount('Ema.restore: updates', updates);
     tf.dispose(this.#averages);
-    this.#averages = averages.map((t) => tf.clone(t));
+    this.#averages = averages.map((t) => tf.keep(tf.clone(t)));
     this.#updates = updates;
+    this.#ahead.clear();
   }
 
   dispose(): void {

@@ -1,4 +1,4 @@
-import { ArgumentError } from '@tinyfusion/core';
+import { ArgumentError, ShapeError } from '@tinyfusion/core';
 import { freeingTape, sumOfSquaresOfAll } from '@tinyfusion/kernels';
 import * as tf from '@tensorflow/tfjs-core';
 
@@ -10,14 +10,18 @@ export type LossAndGradients = {
 };
 
 /**
- * The value of `loss` and its gradients by `parameters`; a parameter that the loss does not depend on gets zeros.
- * Everything the closure makes is freed, but for what it keeps, also where it throws.
+ * The value of `loss` and its gradients by `parameters`; a parameter that the loss does not depend on, or that is not
+ * trainable, gets zeros. Everything the closure makes is freed, but for what it keeps, also where it throws.
+ * @throws ShapeError where the loss is no scalar
  */
 export function lossAndGradients(loss: () => tf.Scalar, parameters: readonly tf.Variable[]): LossAndGradients {
   return freeingTape(() => {
-    const { value, grads } = tf.variableGrads(loss, [...parameters]);
-    const gradients = parameters.map((p) => (grads[p.name] as tf.Tensor | null | undefined) ?? tf.zeros(p.shape));
-    return { loss: value, gradients };
+    const trainable = parameters.filter((p) => p.trainable);
+    // tf.variableGrads would refuse a loss that depends on none of them
+    const { value, grads } = trainable.length === 0 ? { value: loss(), grads: [] } : tf.engine().gradients(loss, trainable, undefined, true);
+    if (value.rank !== 0) throw new ShapeError('lossAndGradients: loss', value.shape, '');
+    const found = new Map(trainable.map((p, i) => [p, grads[i] as tf.Tensor | null | undefined]));
+    return { loss: value, gradients: parameters.map((p) => found.get(p) ?? tf.zeros(p.shape)) };
   }) as LossAndGradients;
 }
 

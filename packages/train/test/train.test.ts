@@ -36,6 +36,21 @@ describe('gradients', () => {
     expect(clipFactor(5, 1)).toBeCloseTo(0.2, 6);
     expect(clipFactor(0.5, 1)).toBe(1);
   });
+
+  it('are zeros where the loss knows no parameter, and leave nothing', async () => {
+    const [a, fixed] = [tf.variable(tf.tensor1d([3, 4])), tf.variable(tf.tensor1d([1]), false)];
+    const before = tf.memory().numTensors;
+    const sum = (): tf.Scalar => tf.sum(fixed);
+    for (const [loss, parameters, value] of [[() => tf.scalar(7), [a], 7], [sum, [a, fixed], 1], [sum, [fixed], 1]] as const) {
+      const made = lossAndGradients(loss, parameters);
+      expect((await made.loss.data())[0]).toBe(value);
+      for (const [i, gradient] of made.gradients.entries()) expect(await gradient.data()).toEqual(new Float32Array(parameters[i]!.size));
+      tf.dispose(made);
+    }
+    expect(() => lossAndGradients(() => tf.square(a) as unknown as tf.Scalar, [a])).toThrow('lossAndGradients: loss has shape [2], expected []');
+    expect(tf.memory().numTensors).toBe(before);
+    tf.dispose([a, fixed]);
+  });
 });
 
 describe('averages', () => {
@@ -52,6 +67,16 @@ describe('averages', () => {
     plain.swap();
     expect((await v.data())[0]).toBe(1);
     expect(() => new Ema([v], { decay: 1 })).toThrow(/decay is 1/);
+  });
+
+  it('that are restored between a step and its update take part in the update', async () => {
+    const v = tf.variable(tf.scalar(0));
+    const [optimizer, ema] = [new AdamW([v]), new Ema([v], { decay: 0.5 })];
+    optimizer.step([tf.scalar(1)], { lr: 1, ema });
+    ema.restore([tf.scalar(3)], 0);
+    v.assign(tf.scalar(1));
+    ema.update();
+    expect((await ema.averages()[0]!.data())[0]).toBe(2);
   });
 });
 
@@ -70,6 +95,9 @@ describe('a saved run', () => {
     const [again, averages] = [new AdamW(other.parameters()), new Ema(other.parameters(), { decay: 0.9 })];
     expect(await restoreTrainingState(file, { model: other, optimizer: again, ema: averages })).toEqual({ step: 1 });
     expect(await Promise.all(other.parameters().map((p) => p.data()))).toEqual(saved);
+    expect(averages.updates).toBe(1);
+    expect(await Promise.all(averages.averages().map((t) => t.data()))).toEqual(await Promise.all(ema.averages().map((t) => t.data())));
+    expect(await averages.averages()[0]!.data()).not.toEqual(saved[0]);
     again.step(other.parameters().map((p) => tf.ones(p.shape)), { lr: 0.1 });
     expect(await Promise.all(other.parameters().map((p) => p.data()))).toEqual(wanted);
     const small = new Linear(2, 2, { init: createRng(0) });
@@ -79,6 +107,54 @@ describe('a saved run', () => {
   it('counts gradients', () => {
     const net = new Net();
     expect(() => new AdamW(net.parameters()).step([], { lr: 1 })).toThrow(/2 gradients/);
+  });
+});
+
+describe('an optimiser', () => {
+  it.each([
+    [{ beta1: 1 }, 'beta1 is 1, expected a number in [0, 1)'],
+    [{ beta1: 1.5 }, 'beta1 is 1.5'],
+    [{ beta1: Number.NaN }, 'beta1 is NaN'],
+    [{ beta2: 1 }, 'beta2 is 1'],
+    [{ beta2: -0.1 }, 'beta2 is -0.1'],
+    [{ epsilon: -1 }, 'epsilon is -1, expected a finite number from 0'],
+    [{ weightDecay: -5 }, 'weightDecay is -5'],
+    [{ weightDecay: Infinity }, 'weightDecay is Infinity'],
+  ])('refuses %j', (options, message) => {
+    expect(() => new AdamW([], options)).toThrow(`AdamWOptions.${message}`);
+  });
+
+  it('and averages can be made and used inside of tidy', async () => {
+    const run = async (inside: <T extends tf.TensorContainer>(f: () => T) => T): Promise<number[]> => {
+      const p = tf.tidy(() => tf.variable(tf.tensor1d([1, -2])));
+      const made: { optimizer?: AdamW; ema?: Ema } = {};
+      inside(() => {
+        made.optimizer = new AdamW([p]);
+        made.ema = new Ema([p], { decay: 0.5 });
+        return [];
+      });
+      const { optimizer, ema } = made as Required<typeof made>;
+      for (let i = 0; i < 4; i++) {
+        inside(() => {
+          const { loss, gradients } = lossAndGradients(() => tf.sum(tf.square(p)), [p]);
+          optimizer.step(gradients, { lr: 0.1, ema: i % 2 === 0 ? ema : undefined });
+          ema.update();
+          if (i === 1) ema.swap();
+          if (i === 2) ema.restore(ema.averages().map((t) => tf.clone(t)), ema.updates);
+          if (i === 2) optimizer.restore({ step: optimizer.steps, m: optimizer.moments().m.map((t) => tf.clone(t)), v: optimizer.moments().v.map((t) => tf.clone(t)) });
+          return [loss];
+        });
+      }
+      const values = (await Promise.all([p, ...ema.averages(), ...optimizer.moments().m, ...optimizer.moments().v].map((t) => t.data()))).flatMap((v) => [...v]);
+      optimizer.dispose();
+      ema.dispose();
+      p.dispose();
+      return values;
+    };
+    const wanted = await run((f) => f());
+    const before = tf.memory().numTensors;
+    expect(await run((f) => tf.tidy(() => { f(); return tf.scalar(0); }).dispose() as never)).toEqual(wanted);
+    expect(tf.memory().numTensors).toBe(before);
   });
 });
 
