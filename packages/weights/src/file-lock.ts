@@ -108,7 +108,7 @@ export async function isLeft({ text, holder }: LockFile, silent: number, silence
   if (holder === undefined) return silent > (text === '' ? UNWRITTEN : silence);
   if (!(await isHere(holder))) return silent > silence;
   // without the time of its start it may be another process with its number
-  return !(await lives(holder)) || (holder.started === undefined && silent > silence);
+  return !(await holderLives(holder)) || (holder.started === undefined && silent > silence);
 }
 
 /** Whether a holder's number is that of a process which can be seen from here. */
@@ -117,7 +117,7 @@ async function isHere({ host, space }: LockHolder): Promise<boolean> {
 }
 
 /** Whether a process of this machine has a lock: not one that has ended, nor a later one with its number. */
-export async function lives({ pid, started }: LockHolder): Promise<boolean> {
+export async function holderLives({ pid, started }: LockHolder): Promise<boolean> {
   try {
     process.kill(pid, 0);
   } catch (error) {

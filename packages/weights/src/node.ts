@@ -17,6 +17,7 @@ import { torchFiles } from './torch-writer.js';
 import { diskReason, writeAtomic } from './write-atomic.js';
 import { writeZip } from './zip.js';
 
+export { type LockFile, type LockHolder, type OwnLock, holderLives, makeLock, readLock, removeLock } from './file-lock.js';
 export { checkWritable, diskReason, makeFolder, syncFolder, writeAtomic, writeFileAtomic } from './write-atomic.js';
 
 /** A file as a source. Close it when its tensors have been read. */

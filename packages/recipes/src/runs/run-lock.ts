@@ -1,89 +1,57 @@
 import { CheckpointError } from '@tinyfusion/core';
-import { open, readFile, rm } from 'node:fs/promises';
+import { type LockFile, type LockHolder, holderLives, makeLock, readLock, removeLock } from '@tinyfusion/weights/node';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-interface Holder {
-  pid: number;
-  host: string;
-  /** When the process started, by the system's clock; tells a process from a later one with its number. */
-  started: string | undefined;
-}
-
-/** How long a holder is waited for, in ms: one that was just told to end needs a moment to be gone. */
+/** How long a holder is waited for, in ms: one that was just told to end needs a moment to be gone, one that begins to write its name. */
 const PATIENCE = 3000;
 
+/** How often a lock is asked for that others take, and leave behind, at the same moment. */
+const ATTEMPTS = 20;
+
 /**
- * Makes sure that no other process writes a folder. A lock whose process is gone is taken over; one whose process ends
- * within three seconds too.
+ * Makes sure that no other process writes a folder. A lock whose process is gone is taken over by one of those who find it;
+ * one whose process ends within three seconds too.
  * @returns what unlocks the folder
  * @throws CheckpointError that names who writes it
  */
 export async function lockFolder(folder: string): Promise<() => Promise<void>> {
   const path = join(folder, 'lock');
-  for (let attempt = 0; attempt < 3; attempt++) {
-    try {
-      const handle = await open(path, 'wx');
-      try {
-        await handle.writeFile(JSON.stringify({ pid: process.pid, host: hostname(), started: (await statOf(process.pid))?.started } satisfies Holder));
-      } finally {
-        await handle.close();
-      }
-      return () => rm(path, { force: true });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw new CheckpointError(`${folder} cannot be locked: ${(error as Error).message}`, { cause: error });
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const own = await makeLock(path).catch((error: Error) => {
+      throw new CheckpointError(`${folder} cannot be locked: ${error.message}`, { cause: error });
+    });
+    if (own !== undefined) return own.release;
+    const found = await written(path);
+    if (found?.holder !== undefined) {
+      const { pid, host } = found.holder;
+      if (host !== hostname()) throw new CheckpointError(`${folder} is being written by process ${pid} on ${host}; wait for it, or if it is gone delete ${path}`);
+      if (!(await ends(found.holder, PATIENCE))) throw new CheckpointError(`${folder} is being written by process ${pid} of this machine; wait for it, or use another folder; if it is no run of yours delete ${path}`);
     }
-    const holder = await readHolder(path);
-    if (holder !== undefined && holder.host !== hostname()) throw new CheckpointError(`${folder} is being written by process ${holder.pid} on ${holder.host}; wait for it, or if it is gone delete ${path}`);
-    if (holder !== undefined && !(await ends(holder, PATIENCE))) throw new CheckpointError(`${folder} is being written by process ${holder.pid} of this machine; wait for it, or use another folder`);
-    await rm(path, { force: true });
+    if (found !== undefined) await removeLock(path, found);
+    if (attempt > 0) await sleep(20);
   }
   throw new CheckpointError(`${folder} cannot be locked: others take it at the same moment; use another folder`);
 }
 
 /** Who writes a folder now; `undefined` where nobody does, as far as this machine can tell. */
 export async function holderOf(folder: string): Promise<{ pid: number; host: string } | undefined> {
-  const holder = await readHolder(join(folder, 'lock'));
-  if (holder === undefined || (holder.host === hostname() && !(await lives(holder)))) return undefined;
+  const holder = (await readLock(join(folder, 'lock')))?.holder;
+  if (holder === undefined || (holder.host === hostname() && !(await holderLives(holder)))) return undefined;
   return { pid: holder.pid, host: holder.host };
 }
 
-/** `undefined` where the lock is empty or broken: whoever made it was killed while it did. */
-async function readHolder(path: string): Promise<Holder | undefined> {
-  try {
-    const { pid, host, started } = JSON.parse(await readFile(path, 'utf8')) as Partial<Holder>;
-    return Number.isInteger(pid) && typeof host === 'string' ? { pid: pid!, host, started } : undefined;
-  } catch {
-    return undefined;
+/** The lock that is there, when its holder had the time to write it; without one, whoever made it was killed before. */
+async function written(path: string): Promise<LockFile | undefined> {
+  for (const until = Date.now() + PATIENCE; ; await sleep(50)) {
+    const found = await readLock(path);
+    if (found === undefined || found.holder !== undefined || Date.now() >= until) return found;
   }
 }
 
 /** Waits for a process of this machine to end. */
-async function ends(holder: Holder, patience: number): Promise<boolean> {
-  for (const until = Date.now() + patience; await lives(holder); await sleep(100)) if (Date.now() >= until) return false;
+async function ends(holder: LockHolder, patience: number): Promise<boolean> {
+  for (const until = Date.now() + patience; await holderLives(holder); await sleep(100)) if (Date.now() >= until) return false;
   return true;
-}
-
-async function lives({ pid, started }: Holder): Promise<boolean> {
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    // no right to signal it: it is there
-    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false;
-  }
-  const stat = await statOf(pid);
-  // a process that has ended keeps its number until its parent asks how: in a container without an init nobody does
-  return stat === undefined ? started === undefined : !/^[ZX]$/.test(stat.state) && (started === undefined || started === stat.started);
-}
-
-/** Fields 3 and 22 of /proc/<pid>/stat, where there is one. */
-async function statOf(pid: number): Promise<{ state: string; started: string } | undefined> {
-  try {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return { state: fields[0]!, started: fields[19]! };
-  } catch {
-    return undefined;
-  }
 }
