@@ -42,7 +42,12 @@ export async function mpiCollective({ library: path = process.env['TINYFUSION_MP
     rank,
     size,
     allReduce: async (values, how) => {
-      await inPieces(values, (piece) => mpi.allReduce(piece, how === 'max' ? 'max' : 'sum'));
+      // MPI's maximum may leave NaN out, its sum does not
+      const lacking = how === 'max' ? values.map((v) => (Number.isNaN(v) ? v : 0)) : undefined;
+      const reduced = [inPieces(values, (piece) => mpi.allReduce(piece, how === 'max' ? 'max' : 'sum'))];
+      if (lacking !== undefined) reduced.push(inPieces(lacking, (piece) => mpi.allReduce(piece, 'sum')));
+      await Promise.all(reduced);
+      for (const [i, v] of lacking?.entries() ?? []) if (Number.isNaN(v)) values[i] = v;
       if (how === 'mean') for (let i = 0; i < values.length; i++) values[i] = values[i]! / size;
     },
     broadcast: (values) => inPieces(values, (piece) => mpi.broadcast(piece)),

@@ -11,6 +11,7 @@ interface Values {
   sum: { float: number[]; last: number; double: number[] };
   mean: Values['sum'];
   max: Values['sum'];
+  lacking: string[][];
 }
 
 /** What `values.mjs` has to write on each of `size` ranks. */
@@ -26,6 +27,7 @@ function expectValues(lines: Values[], size: number): void {
     expect(line.max.float).toEqual([0, 1, 2, 3, 4, 5, 6, 0].map((i) => size - 1 + i));
     expect(line.sum.double[0]).toBeCloseTo(total + 0.1 * size, 14);
     expect(line.max.double).toEqual([0.1 + size - 1, -1]);
+    expect(line.lacking).toEqual(Array(2).fill(['NaN', 'NaN', String(size - 1)]));
     expect(line.bytes).toEqual([254, 255, 0, 1]);
     expect(line.numbers).toEqual([1.5, 2.5]);
     if (line.rank !== size - 1 && size > 1) {

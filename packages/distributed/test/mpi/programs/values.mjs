@@ -9,6 +9,9 @@ for (const how of ['sum', 'mean', 'max']) {
   await Promise.all([collective.allReduce(float, how), collective.allReduce(double, how)]);
   results[how] = { float: [...float.subarray(0, 8)], last: float.at(-1), double: [...double] };
 }
+const [float, double] = [Float32Array, Float64Array].map((type) => type.of(rank === 0 ? Number.NaN : 1, rank === size - 1 ? Number.NaN : 2, rank));
+await Promise.all([collective.allReduce(float, 'max'), collective.allReduce(double, 'max')]);
+results.lacking = [float, double].map((values) => [...values].map(String));
 const bytes = Uint8Array.from({ length: 1000 }, (_, i) => (rank === 0 ? i : 255));
 const numbers = rank === 0 ? Float32Array.of(1.5, 2.5) : new Float32Array(2);
 await Promise.all([collective.broadcast(bytes), collective.broadcast(numbers)]);
