@@ -22,6 +22,20 @@ export class PickledGlobal {
 /** The bytes end before the pickle does. */
 export class PickleEnd extends CheckpointError {}
 
+/** The most objects, lists and dictionaries that one pickle makes: those of tens of thousands of tensors and their optimiser. An empty one takes a byte of the file and 200 of memory. */
+const MOST_OBJECTS = 2 ** 21;
+
+/** The most bytes or digits of an integer: it is read in a time that grows with their square. */
+const LONGEST_INTEGER = 1024;
+
+/** A value in a few words, for messages and names: whatever a pickle nests or repeats in it. */
+export function shown(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.slice(0, 8).map((item: unknown) => (typeof item === 'object' && item !== null ? '…' : String(item))).join(', ')}${value.length > 8 ? ', …' : ''}]`;
+  if (value instanceof PickledGlobal) return value.name;
+  if (typeof value === 'object' && value !== null) return value instanceof PickledObject ? value.type : '…';
+  return String(value);
+}
+
 /** What {@link unpickle} needs to know of the file around the pickle. */
 export interface UnpickleOptions {
   /** Where the pickle comes from, for messages. */
@@ -64,6 +78,7 @@ export function unpickle(bytes: Uint8Array, start: number, { source, allowed, pe
     return value;
   };
   const long = (length: number): number | bigint => {
+    if (length > LONGEST_INTEGER) fail(`an integer of ${length} bytes`);
     const from = skip(length);
     let value = 0n;
     for (let i = length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[from + i]!);
@@ -79,6 +94,12 @@ export function unpickle(bytes: Uint8Array, start: number, { source, allowed, pe
     return new PickledGlobal(full);
   };
 
+  let objects = 0;
+  /** Counts an object that is made. */
+  const made = <T>(object: T): T => {
+    if (++objects > MOST_OBJECTS) throw new CheckpointError(`${source}: the pickle makes more than ${MOST_OBJECTS} objects, which no checkpoint needs`);
+    return object;
+  };
   const stack: unknown[] = [];
   const marks: number[] = [];
   const memo = new Map<number, unknown>();
@@ -88,12 +109,17 @@ export function unpickle(bytes: Uint8Array, start: number, { source, allowed, pe
   };
   const popMark = (): unknown[] => stack.splice(marks.pop() ?? (fail('there is no mark') as never));
   const top = (): unknown => (stack.length === 0 ? fail('there is nothing on the stack') : stack.at(-1));
+  const remember = (index: number): void => {
+    if (memo.size >= 2 * MOST_OBJECTS) throw new CheckpointError(`${source}: the pickle remembers more than ${memo.size} values, which no checkpoint needs`);
+    memo.set(index, top());
+  };
   const recall = (index: number): unknown => (memo.has(index) ? memo.get(index) : fail(`nothing is remembered as ${index}`));
   const asList = (value: unknown): unknown[] => (Array.isArray(value) ? value : (fail('a list was expected') as never));
-  const call = (callee: unknown, args: unknown): PickledObject => (callee instanceof PickledGlobal ? new PickledObject(callee.name, asList(args)) : (fail('something is called that has no name') as never));
+  const call = (callee: unknown, args: unknown): PickledObject => (callee instanceof PickledGlobal ? made(new PickledObject(callee.name, asList(args))) : (fail('something is called that has no name') as never));
   const setItems = (target: unknown, items: readonly unknown[]): void => {
     const map = target instanceof Map ? target : target instanceof PickledObject ? target.items : undefined;
     if (!(map instanceof Map) || items.length % 2 !== 0) fail('items are set on what is no dictionary');
+    if (map!.size + items.length / 2 > 4 * MOST_OBJECTS) fail('a dictionary of more entries than any checkpoint has');
     for (let i = 0; i < items.length; i += 2) map!.set(items[i], items[i + 1]);
   };
   const append = (target: unknown, items: readonly unknown[]): void => {
@@ -164,6 +190,7 @@ export function unpickle(bytes: Uint8Array, start: number, { source, allowed, pe
       case 0x4c: {
         // LONG
         const digits = line().replace(/L$/, '');
+        if (digits.length > LONGEST_INTEGER) fail(`an integer of ${digits.length} digits`);
         if (!/^-?\d+$/.test(digits)) fail(`${digits} is no integer`);
         stack.push(Number.isSafeInteger(Number(digits)) ? Number(digits) : BigInt(digits));
         break;
@@ -204,42 +231,42 @@ export function unpickle(bytes: Uint8Array, start: number, { source, allowed, pe
         break;
       }
       case 0x7d: // EMPTY_DICT
-        stack.push(new Map());
+        stack.push(made(new Map()));
         break;
       case 0x5d: // EMPTY_LIST
       case 0x29: // EMPTY_TUPLE
-        stack.push([]);
+        stack.push(made([]));
         break;
       case 0x8f: // EMPTY_SET
-        stack.push(new Set());
+        stack.push(made(new Set()));
         break;
       case 0x64: {
         // DICT
-        const map = new Map();
+        const map = made(new Map());
         setItems(map, popMark());
         stack.push(map);
         break;
       }
       case 0x6c: // LIST
       case 0x74: // TUPLE
-        stack.push(popMark());
+        stack.push(made(popMark()));
         break;
       case 0x91: // FROZENSET
-        stack.push(new Set(popMark()));
+        stack.push(made(new Set(popMark())));
         break;
       case 0x85: // TUPLE1
-        stack.push([pop()]);
+        stack.push(made([pop()]));
         break;
       case 0x86: {
         // TUPLE2
         const b = pop();
-        stack.push([pop(), b]);
+        stack.push(made([pop(), b]));
         break;
       }
       case 0x87: {
         // TUPLE3
         const [c, b] = [pop(), pop()];
-        stack.push([pop(), b, c]);
+        stack.push(made([pop(), b, c]));
         break;
       }
       case 0x61: {
@@ -268,16 +295,16 @@ export function unpickle(bytes: Uint8Array, start: number, { source, allowed, pe
         break;
       }
       case 0x71: // BINPUT
-        memo.set(bytes[skip(1)]!, top());
+        remember(bytes[skip(1)]!);
         break;
       case 0x72: // LONG_BINPUT
-        memo.set(view.getUint32(skip(4), true), top());
+        remember(view.getUint32(skip(4), true));
         break;
       case 0x70: // PUT
-        memo.set(Number(line()), top());
+        remember(Number(line()));
         break;
       case 0x94: // MEMOIZE
-        memo.set(memo.size, top());
+        remember(memo.size);
         break;
       case 0x68: // BINGET
         stack.push(recall(bytes[skip(1)]!));
@@ -297,7 +324,7 @@ export function unpickle(bytes: Uint8Array, start: number, { source, allowed, pe
       case 0x93: {
         // STACK_GLOBAL
         const [name, module] = [pop(), pop()];
-        stack.push(global(String(module), String(name)));
+        stack.push(global(shown(module), shown(name)));
         break;
       }
       case 0x52: // REDUCE

@@ -1,6 +1,6 @@
 import { CheckpointError } from '@tinyfusion/core';
 import { arrayRecord, codes } from './numpy.js';
-import { PickledObject } from './pickle.js';
+import { PickledObject, shown } from './pickle.js';
 import type { TensorRecord } from './state-dict.js';
 
 /** Names by which pickles make numpy's arrays, of numpy 1 and 2. */
@@ -13,12 +13,12 @@ export const arrayNames = ['numpy.core.multiarray._reconstruct', 'numpy._core.mu
 export function pickledArray(where: string, node: PickledObject): TensorRecord | undefined {
   if (!/^numpy\._?core\.multiarray\._reconstruct$/.test(node.type)) return undefined;
   const [, shape, type, fortran, data] = Array.isArray(node.state) ? (node.state as unknown[]) : [];
-  const code = type instanceof PickledObject && type.type === 'numpy.dtype' ? String(type.args[0]) : '';
-  const order = type instanceof PickledObject && Array.isArray(type.state) ? String((type.state as unknown[])[1]) : '|';
+  const code = type instanceof PickledObject && type.type === 'numpy.dtype' ? shown(type.args[0]) : '';
+  const order = type instanceof PickledObject && Array.isArray(type.state) ? shown((type.state as unknown[])[1]) : '|';
   const dtype = Object.hasOwn(codes, code) ? codes[code] : undefined;
   const bytes = bytesOf(data);
   if (dtype === undefined || bytes === undefined) throw new CheckpointError(`${where} is a numpy array of ${code === '' ? 'no known type' : code === 'O8' ? 'Python objects' : code}; only numbers and booleans are read`);
-  if (!Array.isArray(shape) || !shape.every((n) => Number.isSafeInteger(n) && n >= 0)) throw new CheckpointError(`${where} is a numpy array of shape ${JSON.stringify(shape)}`);
+  if (!Array.isArray(shape) || !shape.every((n) => Number.isSafeInteger(n) && n >= 0)) throw new CheckpointError(`${where} is a numpy array of shape ${shown(shape)}`);
   return arrayRecord(where, { dtype, bigEndian: order === '>', fortran: fortran === true, shape: shape as number[], start: 0 }, bytes.length, async () => bytes);
 }
 

@@ -98,12 +98,13 @@ export function writableTensor(values: Float32Array, shape: readonly number[], d
 }
 
 /**
- * The beginning of a safetensors file: everything but the tensors' bytes, which follow in the order of the list.
+ * The beginning of a safetensors file: everything but the tensors' bytes, which follow in the order of the list. Of metadata
+ * whose key comes twice the last text counts, in archives too.
  * @throws CheckpointError where a name comes twice
  */
 export function safetensorsHeader(tensors: Iterable<readonly [name: string, tensor: Pick<WritableTensor, 'dtype' | 'shape'>]>, metadata: Iterable<readonly [string, string]> = []): Uint8Array<ArrayBuffer> {
   const parts: string[] = [];
-  const text = [...metadata];
+  const text = [...new Map(metadata)];
   if (text.length > 0) parts.push(`"__metadata__":{${text.map(([k, v]) => `${JSON.stringify(k)}:${JSON.stringify(v)}`).join(',')}}`);
   const seen = new Set<string>();
   let at = 0;

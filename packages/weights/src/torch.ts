@@ -1,10 +1,10 @@
 import { CheckpointError } from '@tinyfusion/core';
 import { type DType, bytesPerValue } from './dtype.js';
 import { readMetadata } from './archive-metadata.js';
-import { PickleEnd, PickledGlobal, PickledObject, type UnpickleOptions, unpickle } from './pickle.js';
+import { PickleEnd, PickledGlobal, PickledObject, type UnpickleOptions, shown, unpickle } from './pickle.js';
 import { arrayNames, pickledArray } from './pickled-array.js';
 import { type Source, bytesSource } from './source.js';
-import type { StateDict, TensorRecord } from './state-dict.js';
+import { type StateDict, type TensorRecord, byteLength } from './state-dict.js';
 import { isZip, openZip } from './zip.js';
 import { contiguous } from './strides.js';
 
@@ -59,6 +59,7 @@ const allowed: ReadonlySet<string> = new Set([
   'torch._utils._rebuild_tensor_v2',
   'torch._utils._rebuild_tensor_v3',
   'torch._utils._rebuild_parameter',
+  'torch._utils._rebuild_parameter_with_state',
   'torch.Size',
   'torch.device',
   'collections.OrderedDict',
@@ -83,7 +84,8 @@ interface Storage {
 /** Where storages lie; `check` throws where one is missing or too short. */
 interface Storages {
   check(storage: Storage): void;
-  read(storage: Storage): Promise<Uint8Array>;
+  /** Little-endian values of `width` bytes. */
+  read(storage: Storage, width: number): Promise<Uint8Array>;
 }
 
 /**
@@ -107,17 +109,20 @@ export function parseTorch(bytes: Uint8Array, name?: string): Promise<TorchCheck
 /** The most a pickle may take; checkpoints of thousands of tensors have a megabyte. */
 const LARGEST_PICKLE = 512 * 2 ** 20;
 
+/** The most a pickle may take in a file of `size` bytes: PyTorch does not compress it, and who packs a file again gains little. */
+const largestPickle = (size: number): number => Math.min(LARGEST_PICKLE, Math.max(16 * 2 ** 20, 16 * size));
+
 async function readZipFormat(source: Source): Promise<TorchCheckpoint> {
   const entries = await openZip(source);
   const pickle = [...entries.values()].find(({ name }) => /^[^/]+\/data\.pkl$/.test(name));
   if (pickle === undefined) {
     throw new CheckpointError(`${source.name} is a zip archive but no PyTorch checkpoint: it has no data.pkl. It has: ${[...entries.keys()].slice(0, 6).join(', ') || 'nothing'}`);
   }
-  if (pickle.size > LARGEST_PICKLE) throw new CheckpointError(`${source.name}: its data.pkl would unpack to ${pickle.size} bytes, which no checkpoint needs`);
+  if (pickle.size > largestPickle(source.size)) throw new CheckpointError(`${source.name}: its data.pkl would unpack to ${pickle.size} bytes, which no checkpoint needs`);
   const root = pickle.name.slice(0, -'data.pkl'.length);
   const order = entries.get(`${root}byteorder`);
   const bigEndian = order !== undefined && new TextDecoder().decode(await order.read()) === 'big';
-  let last: { key: string; bytes: Promise<Uint8Array> } | undefined;
+  let last: { key: string; width: number; bytes: Promise<Uint8Array> } | undefined;
   const storages: Storages = {
     check({ key, dtype, count }) {
       const entry = entries.get(`${root}data/${key}`);
@@ -126,16 +131,21 @@ async function readZipFormat(source: Source): Promise<TorchCheckpoint> {
       if (entry.size < bytes) throw new CheckpointError(`${source.name}: the storage ${key} has ${entry.size} bytes, expected ${bytes}; the file is damaged`);
     },
     // tensors of one storage are often asked for one after the other
-    read({ key, dtype }) {
-      if (last?.key !== key) {
-        const bytes = entries.get(`${root}data/${key}`)!.read();
-        last = { key, bytes: bigEndian && dtype !== undefined ? bytes.then((b) => swapBytes(b, bytesPerValue[dtype])) : bytes };
-      }
-      return last.bytes;
+    read({ key }, width) {
+      if (last?.key === key && last.width === width) return last.bytes;
+      const bytes = entries.get(`${root}data/${key}`)!.read();
+      const own = { key, width, bytes: bigEndian && width > 1 ? bytes.then((b) => swapBytes(b, width)) : bytes };
+      last = own;
+      own.bytes.catch(() => {
+        // the next try reads it anew
+        if (last === own) last = undefined;
+      });
+      return own.bytes;
     },
   };
-  const { value } = unpickle(await pickle.read(), 0, options(source.name));
-  return { ...toCheckpoint(source.name, value, storages), metadata: (await readMetadata(entries.get(`${root}${TORCH_METADATA}`))) ?? new Map() };
+  const bytes = await pickle.read();
+  const { value } = unpickle(bytes, 0, options(source.name));
+  return { ...toCheckpoint(source.name, value, storages, bytes.length), metadata: (await readMetadata(entries.get(`${root}${TORCH_METADATA}`))) ?? new Map() };
 }
 
 /** The number that the old format begins with. */
@@ -172,7 +182,7 @@ async function readLegacyPart(source: Source, head: Uint8Array): Promise<TorchCh
   const places = new Map<string, { at: number; count: number }>();
   const types = new Map<string, DType | undefined>(seen.storages.map(({ key, dtype }) => [key, dtype]));
   let at = keys.end;
-  for (const key of keys.value.map(String)) {
+  for (const key of keys.value.map(shown)) {
     if (at + 8 > size) throw new CheckpointError(`${name} is cut off: the storage ${key} is missing`);
     const length = await source.read(at, 8);
     const count = Number(new DataView(length.buffer, length.byteOffset, 8).getBigInt64(0, true));
@@ -190,7 +200,7 @@ async function readLegacyPart(source: Source, head: Uint8Array): Promise<TorchCh
     },
     read: ({ key, dtype, count }) => source.read(places.get(key)!.at, count * (dtype === undefined ? 1 : bytesPerValue[dtype])),
   };
-  return toCheckpoint(name, main.value, storages);
+  return toCheckpoint(name, main.value, storages, keys.end);
 }
 
 /** Options for pickles of a file; storages that it names are collected. */
@@ -204,32 +214,43 @@ function options(source: string): UnpickleOptions & { storages: Storage[] } {
       const [kind, type, key, , count] = Array.isArray(id) ? (id as unknown[]) : [];
       const name = type instanceof PickledGlobal ? type.name : '';
       if (kind !== 'storage' || (!Object.hasOwn(storageTypes, name) && name !== 'torch.storage.UntypedStorage')) throw new CheckpointError(`${source}: a storage of ${name === '' ? 'no known kind' : name} cannot be read`);
-      if (!Number.isSafeInteger(count) || (count as number) < 0) throw new CheckpointError(`${source}: the storage ${String(key)} has ${String(count)} values`);
-      const storage: Storage = { key: String(key), dtype: storageTypes[name], count: count as number };
+      if (!Number.isSafeInteger(count) || (count as number) < 0) throw new CheckpointError(`${source}: the storage ${shown(key)} has ${shown(count)} values`);
+      const storage: Storage = { key: shown(key), dtype: storageTypes[name], count: count as number };
       storages.push(storage);
       return storage;
     },
   };
 }
 
-/** Takes the value of a pickle apart: tensors by path, and the rest. */
-function toCheckpoint(source: string, value: unknown, storages: Storages): TorchCheckpoint {
+/** Longer than any name of a tensor. */
+const LONGEST_NAME = 65_536;
+
+/** Takes the value of a pickle of `size` bytes apart: tensors by path, and the rest. */
+function toCheckpoint(source: string, value: unknown, storages: Storages, size: number): TorchCheckpoint {
   const tensors = new Map<string, TensorRecord>();
+  const views = { source, storages, expanded: 0 };
+  // a list that holds another one twice, that holds another one twice… has more items than any memory
+  let left = 100_000 + 16 * size;
   const walk = (node: unknown, path: string, depth: number): unknown => {
+    left -= node instanceof Uint8Array ? node.length : 1;
+    if (left < 0) throw new CheckpointError(`${source}: the same objects come again and again in its pickle, more often than in any checkpoint`);
     if (depth > 100) throw new CheckpointError(`${source}: values are nested more than 100 deep at ${path}`);
     if (node instanceof PickledObject) {
-      const tensor = tensorOf(source, path, node, storages) ?? pickledArray(`${source}: array ${path}`, node);
+      const tensor = tensorOf(views, path, node, depth) ?? arrayOf(path, node);
       if (tensor !== undefined) {
         const name = path === '' ? 'tensor' : path;
+        if (name.length > LONGEST_NAME) throw new CheckpointError(`${source}: a tensor's name has ${name.length} letters`);
         if (tensors.has(name)) throw new CheckpointError(`${source}: two tensors have the path ${name}`);
         tensors.set(name, tensor);
         return undefined;
       }
       if (node.type === 'torch.Size' || node.type.endsWith('.set')) return walk(node.args[0] ?? [], path, depth + 1);
-      if (node.type === 'torch.device') return String(node.args[0]);
+      if (node.type === 'torch.device') return shown(node.args[0]);
       // dictionaries and namespaces: what they were made of and what was put in; fields of a dictionary are PyTorch's own
       const entries = new Map<unknown, unknown>();
       for (const part of [...node.args, node.items, node.type === 'argparse.Namespace' ? node.state : undefined]) {
+        // each is looked at, also those that one key replaces
+        left -= part instanceof Map ? part.size : Array.isArray(part) ? part.length : 0;
         if (part instanceof Map) for (const [key, item] of part) entries.set(key, item);
         else if (Array.isArray(part)) for (const pair of part) if (Array.isArray(pair) && pair.length === 2) entries.set(pair[0], pair[1]);
       }
@@ -240,8 +261,9 @@ function toCheckpoint(source: string, value: unknown, storages: Storages): Torch
       const pairs = node instanceof Map ? [...node] : [...node].map((item, i) => [i, item] as const);
       const kept: [string, unknown][] = [];
       for (const [key, item] of pairs) {
-        const rest = walk(item, path === '' ? String(key) : `${path}.${String(key)}`, depth + 1);
-        if (rest !== undefined) kept.push([String(key), rest]);
+        const name = shown(key);
+        const rest = walk(item, path === '' ? name : `${path}.${name}`, depth + 1);
+        if (rest !== undefined) kept.push([name, rest]);
       }
       if (pairs.length > 0 && kept.length === 0) return undefined;
       return node instanceof Map ? Object.fromEntries(kept) : kept.map(([, item]) => item);
@@ -249,12 +271,32 @@ function toCheckpoint(source: string, value: unknown, storages: Storages): Torch
     if (node instanceof Uint8Array) return [...node];
     return node;
   };
+  const arrayOf = (path: string, node: PickledObject): TensorRecord | undefined => {
+    const array = pickledArray(`${source}: array ${path}`, node);
+    if (array !== undefined) left -= byteLength(array); // it is there as often as it comes
+    return array;
+  };
   const extra = walk(value, '', 0);
   return { tensors, metadata: new Map(), extra };
 }
 
-function tensorOf(source: string, path: string, node: PickledObject, storages: Storages): TensorRecord | undefined {
-  if (node.type === 'torch._utils._rebuild_parameter') return node.args[0] instanceof PickledObject ? tensorOf(source, path, node.args[0], storages) : undefined;
+/** The values of all views that repeat theirs more than fourfold, at most: an expanded tensor of 8192² is one. */
+const MOST_EXPANDED = 2 ** 26;
+
+/** What the tensors of a file have in common. */
+interface Views {
+  source: string;
+  storages: Storages;
+  /** Values of those that repeat theirs. */
+  expanded: number;
+}
+
+function tensorOf(views: Views, path: string, node: PickledObject, depth: number): TensorRecord | undefined {
+  const { source, storages } = views;
+  if (node.type.startsWith('torch._utils._rebuild_parameter')) {
+    if (depth > 100) throw new CheckpointError(`${source}: parameters are nested more than 100 deep at ${path}`);
+    return node.args[0] instanceof PickledObject ? tensorOf(views, path, node.args[0], depth + 1) : undefined;
+  }
   if (!node.type.startsWith('torch._utils._rebuild_tensor')) return undefined;
   const where = `${source}: tensor ${path}`;
   const [storage, offset, shape, strides] = node.args as [Storage, number, number[], number[]];
@@ -263,19 +305,25 @@ function tensorOf(source: string, path: string, node: PickledObject, storages: S
   if (dtype === undefined || storage?.key === undefined) throw new CheckpointError(`${where} has no storage of a known type`);
   const sizes = sizesOf(shape);
   const steps = sizesOf(strides);
-  if (sizes === undefined || steps === undefined || sizes.length !== steps.length || !Number.isSafeInteger(offset) || offset < 0) throw new CheckpointError(`${where} has shape ${JSON.stringify(shape)}, strides ${JSON.stringify(strides)} and offset ${String(offset)}, which make no view`);
+  if (sizes === undefined || steps === undefined || sizes.length !== steps.length || !Number.isSafeInteger(offset) || offset < 0) throw new CheckpointError(`${where} has shape ${shown(shape)}, strides ${shown(strides)} and offset ${shown(offset)}, which make no view`);
   const size = sizes.reduce((a, b) => a * b, 1);
   const reach = size === 0 ? 0 : offset + 1 + sizes.reduce((sum, n, i) => sum + (n - 1) * steps[i]!, 0);
   const count = storage.dtype === undefined ? storage.count / bytesPerValue[dtype] : storage.count;
   if (!Number.isSafeInteger(size) || !(reach <= count)) throw new CheckpointError(`${where} of shape [${sizes.join(', ')}] reaches to value ${reach} of a storage of ${count}; the file is damaged`);
   storages.check(storage);
-  return { dtype, shape: sizes, read: async () => contiguous(await storages.read(storage), { bytes: bytesPerValue[dtype], shape: sizes, strides: steps, offset }) };
+  if (size > 4 * count) views.expanded += size;
+  if (views.expanded > MOST_EXPANDED) throw new CheckpointError(`${where} of shape [${sizes.join(', ')}] repeats the ${count} values of its storage, and with all that do so before it has more than ${MOST_EXPANDED}; save it as it was before it was expanded`);
+  const bytes = bytesPerValue[dtype];
+  return { dtype, shape: sizes, read: async () => contiguous(await storages.read(storage, bytes), { bytes, shape: sizes, strides: steps, offset }) };
 }
+
+/** PyTorch's own limit on a tensor's axes. */
+const MOST_AXES = 64;
 
 /** A tuple of sizes, or nothing. */
 function sizesOf(value: unknown): number[] | undefined {
   const list = value instanceof PickledObject && value.type === 'torch.Size' ? value.args[0] : value;
-  return Array.isArray(list) && list.every((n) => Number.isSafeInteger(n) && n >= 0) ? (list as number[]) : undefined;
+  return Array.isArray(list) && list.length <= MOST_AXES && list.every((n) => Number.isSafeInteger(n) && n >= 0) ? (list as number[]) : undefined;
 }
 
 function swapBytes(bytes: Uint8Array, width: number): Uint8Array {
@@ -290,24 +338,37 @@ const weightNames = ['ema', 'model_ema', 'ema_state_dict', 'model', 'state_dict'
 /** What follows on `model.` where that is part of a tensor's own name: in single-file diffusion models, beside their autoencoder and text encoders, and in language models. */
 const ownModelNames = ['diffusion_model.', 'embed_tokens.'];
 
+/** What wraps a model for training puts before all of its names: DataParallel and its kin, torch.compile. */
+const wrappers = ['module.', '_orig_mod.'];
+
 /**
  * The state dict inside a checkpoint of a training run, `{ model, ema, opt, args, … }`: the averaged weights where there
- * are any, else the model's; a plain state dict stays what it is.
+ * are any, else the model's; a plain state dict stays what it is. Numbers alone, as an average's decay, are no weights. The
+ * names that DistributedDataParallel (`module.`) and torch.compile (`_orig_mod.`) put before all others are taken off.
  *
  * @param which a key to take instead, e.g. `'model'`
  * @throws CheckpointError where the asked-for key holds no tensor, with those that do
  */
 export function weightsOf(checkpoint: StateDict, which?: string): StateDict {
+  const { metadata } = checkpoint;
   const under = (prefix: string): Map<string, TensorRecord> => new Map([...checkpoint.tensors].flatMap(([name, record]) => (name.startsWith(`${prefix}.`) ? [[name.slice(prefix.length + 1), record] as const] : [])));
   if (which !== undefined) {
     const tensors = under(which);
     if (tensors.size === 0) throw new CheckpointError(`the checkpoint has no tensors under ${JSON.stringify(which)}; it has them under: ${[...new Set([...checkpoint.tensors.keys()].map((name) => name.split('.')[0]))].slice(0, 12).join(', ')}`);
-    return { tensors, metadata: checkpoint.metadata };
+    return { tensors: unwrapped(tensors), metadata };
   }
   for (const name of weightNames) {
     const tensors = under(name);
     if (name === 'model' && ownModelNames.some((own) => [...tensors.keys()].some((key) => key.startsWith(own)))) continue;
-    if (tensors.size > 0) return { tensors, metadata: checkpoint.metadata };
+    if ([...tensors.values()].some(({ shape }) => shape.length > 0)) return { tensors: unwrapped(tensors), metadata };
   }
-  return checkpoint;
+  const tensors = unwrapped(checkpoint.tensors);
+  return tensors === checkpoint.tensors ? checkpoint : { tensors, metadata };
+}
+
+/** Tensors without the wrappers that all of their names begin with. */
+function unwrapped(tensors: ReadonlyMap<string, TensorRecord>): ReadonlyMap<string, TensorRecord> {
+  const names = [...tensors.keys()];
+  const wrapper = wrappers.find((own) => names.length > 0 && names.every((name) => name.startsWith(own) && name.length > own.length));
+  return wrapper === undefined ? tensors : unwrapped(new Map([...tensors].map(([name, record]) => [name.slice(wrapper.length), record])));
 }

@@ -43,8 +43,9 @@ export async function openZip(source: Source): Promise<Map<string, ZipEntry>> {
     }
     override async readUint8Array(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
       const end = Math.min(source.size, offset + length);
+      if (!(offset >= 0 && offset <= end)) throw new Error(`it points to byte ${offset} of ${source.size}`);
       try {
-        return (await source.read(offset, Math.max(0, end - offset))) as Uint8Array<ArrayBuffer>;
+        return (await source.read(offset, end - offset)) as Uint8Array<ArrayBuffer>;
       } catch (cause) {
         unread.add(Object(cause) as object);
         throw cause;
