@@ -89,6 +89,8 @@ describe('an option that would be ignored is refused', () => {
     [['convert', small, file('x.pt'), '--heads', '4'], '--heads is 4, expected to be left out but for'],
     [['convert', small, file('x.pt'), '--model', 'DiT-S/2'], '--model is "DiT-S/2", expected to be left out but for'],
     [['convert', small, file('x.onnx'), '--names', 'diffusers'], '--names is "diffusers", expected to be left out for .onnx'],
+    [['convert', small, file('x.pt'), '--image-size', '512'], '--image-size is 512, expected to be left out but for --names upstream'],
+    [['convert', small, file('x.pt'), '--names', 'diffusers', '--image-size', '512'], '--image-size is 512, expected to be left out but for --names upstream'],
     [['pack', folder, '--seed', '3'], '--seed is 3, expected to be given with --vae'],
     [['train', '--data', folder, '--config', 'x.json'], '--config is "x.json", expected to be given with --family'],
   ])('%j', (args, message) => refused(args, new RegExp(message)));

@@ -278,6 +278,17 @@ it('turns names into diffusers’ and back, and models into ONNX', async () => {
     }));
     expect(again!.toSorted()).toEqual(ours!.toSorted());
   }
+  // diffusers' files have no position embedding, which alone tells the size
+  await run('convert', 'reference.pt', 'theirs.safetensors', '--names', 'diffusers');
+  const tokens = async (name: string): Promise<number> => {
+    await using checkpoint = await openCheckpoint(file(name));
+    return checkpoint.tensors.get('pos_embed')!.shape[1]!;
+  };
+  expect((await run('convert', 'theirs.safetensors', 'again.pt', '--names', 'upstream')).stderr).toContain('taken for 256 × 256; for others say --image-size');
+  expect(await tokens('again.pt')).toBe(256);
+  expect((await run('convert', 'theirs.safetensors', 'again.pt', '--names', 'upstream', '--image-size', '512')).stderr).not.toContain('note:');
+  expect(await tokens('again.pt')).toBe(1024);
+  expect((await run('convert', 'theirs.safetensors', 'again.pt', '--names', 'upstream', '--image-size', '100')).stderr).toMatch(/inputSize is 12\.5, expected a positive multiple/);
   expect((await run('convert', 'teacher.safetensors', 'x.safetensors', '--names', 'diffusers')).code).toBe(0);
   expect((await run('convert', 'nothing.npz', 'x.pt', '--names', 'diffusers')).code).toBe(1);
   const { code, stderr, stdout } = await run('convert', 'teacher.safetensors', 'teacher.onnx', '--dtype', 'F16');

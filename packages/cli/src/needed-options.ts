@@ -12,6 +12,7 @@ interface Need {
 /** What was typed. */
 interface Line {
   given: (option: string) => boolean;
+  value: (option: string) => unknown;
   args: readonly unknown[];
 }
 
@@ -41,6 +42,7 @@ const needs: Readonly<Record<string, readonly Need[]>> = {
   convert: [
     { options: ['--model', '--heads', '--part'], met: isOnnx, expected: 'to be left out but for a file that ends in .onnx' },
     { options: ['--names', '--whole'], met: (line) => !isOnnx(line), expected: 'to be left out for .onnx, which has names of its own' },
+    { options: ['--image-size'], met: ({ value }) => value('--names') === 'upstream', expected: 'to be left out but for --names upstream: no other names tell a size' },
   ],
   pack: [withOption('--vae', '--seed')],
   train: [withOption('--family', '--save-every', '--keep-every', '--sample-every', '--vae', '--config', '--batch', '--parts', '--recompute', '--lr', '--seed'), pictures],
@@ -53,12 +55,12 @@ export function checkNeeded(command: Command): void {
     const key = find(option)?.attributeName();
     return key !== undefined && ![undefined, 'default'].includes(command.getOptionValueSource(key));
   };
+  const value = (option: string): unknown => command.getOptionValue(find(option)!.attributeName());
   for (const { options, met, expected } of needs[command.name()] ?? []) {
-    if (met({ given, args: command.processedArgs as unknown[] })) continue;
+    if (met({ given, value, args: command.processedArgs as unknown[] })) continue;
     for (const option of options) {
       if (!given(option)) continue;
-      const value: unknown = command.getOptionValue(find(option)!.attributeName());
-      throw new ArgumentError(option, typeof value === 'boolean' ? 'given' : value, expected);
+      throw new ArgumentError(option, typeof value(option) === 'boolean' ? 'given' : value(option), expected);
     }
   }
 }

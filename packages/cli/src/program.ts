@@ -243,6 +243,7 @@ export function program(): Command {
     .argument('<to>', 'ends in .safetensors, .pt, .npz or .onnx')
     .addOption(new Option('--dtype <type>', 'type of the floats (default: as they are)').choices(['F32', 'F16']))
     .addOption(new Option('--names <whose>', 'names of a DiT’s or an autoencoder’s tensors (default: as they are)').choices(['upstream', 'diffusers']))
+    .option('--image-size <n>', 'with --names upstream: side of the images of a DiT whose file does not tell, e.g. 512 (default: 256)', side)
     .option('--lora <path>', 'put a PEFT adapter into the weights: its folder, with @ and a strength or without, e.g. style@0.8; may come several times', several)
     .option('--weights <key>', 'which weights of a training checkpoint (default: ema, then model)')
     .option('--whole', 'all tensors of a training checkpoint, under their paths')

@@ -1,5 +1,6 @@
 import { ArgumentError, type LongTaskOptions, printable } from '@tinyfusion/core';
-import { type Naming, recognise, renamed } from '@tinyfusion/models';
+import { type Naming, isDiffusersDiT, recognise, renamed } from '@tinyfusion/models';
+import { MODEL_KEY } from '@tinyfusion/nn';
 import { type PruneRecord, describeRecord, findStacks, readPruneRecord } from '@tinyfusion/pruning';
 import { type StateDict, weightsOf, withDtype } from '@tinyfusion/weights';
 import { writeCheckpoint } from '@tinyfusion/weights/node';
@@ -88,14 +89,17 @@ export interface ConvertJob extends AdapterChoice {
   whole?: boolean;
   /** Whose names a DiT's or an autoencoder's tensors get. Default: they keep theirs. */
   names?: Naming;
+  /** Side of the images of a DiT that gets upstream's names, where its file does not tell: eight times its latents'. Default: 256. */
+  imageSize?: number;
 }
 
 /** Writes a checkpoint in another format or type, tensor by tensor. */
-export async function convertJob(from: string, to: string, { dtype, weights, whole = false, names, lora }: ConvertJob, context: JobContext): Promise<void> {
+export async function convertJob(from: string, to: string, { dtype, weights, whole = false, names, imageSize, lora }: ConvertJob, context: JobContext): Promise<void> {
   if (whole && weights !== undefined) throw new ArgumentError('--weights', weights, 'nothing where --whole keeps all');
   await using checkpoint = await openWeights(from, context);
   const own = await withAdapters(whole ? checkpoint : weightsOf(checkpoint, weights), lora, context);
-  const chosen = names === undefined ? own : renamed(own, names);
+  const chosen = names === undefined ? own : renamed(own, names, { inputSize: imageSize === undefined ? undefined : imageSize / 8 });
+  if (names === 'upstream' && imageSize === undefined && isDiffusersDiT(own) && !own.tensors.has('pos_embed.pos_embed') && !own.metadata.has(MODEL_KEY)) console.error('note: the file does not tell the size of its images, which are taken for 256 × 256; for others say --image-size');
   await writeCheckpoint(to, dtype === undefined ? chosen : withDtype(chosen, dtype), context);
   console.log(`wrote ${to}`);
 }
