@@ -25,7 +25,7 @@ const streams = { philox: createRng, 'torch-cuda': torchCuda, 'torch-cpu': torch
 export async function encodeJob(path: string, { vae: file, size, batch, rng, seed, skipBroken = false, out }: EncodeJob, context: JobContext): Promise<void> {
   const folder = await openImageFolder(path);
   await using checkpoint = await openWeights(file, context);
-  const vae = await loadReferenceAutoencoder(weightsOf(checkpoint));
+  const vae = await loadReferenceAutoencoder(weightsOf(checkpoint), { signal: context.signal, onProgress: context.onProgress });
   const broken: string[] = [];
   const onBroken = (name: string, reason: string): void => {
     broken.push(name);

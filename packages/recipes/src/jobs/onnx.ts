@@ -1,4 +1,4 @@
-import { CheckpointError } from '@tinyfusion/core';
+import { CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
 import { loadModel, loadReference, loadReferenceAutoencoder, loadTinyAutoencoder } from '@tinyfusion/models';
 import { MODEL_KEY } from '@tinyfusion/nn';
 import type { ExportableModel, OnnxPart } from '@tinyfusion/onnx';
@@ -28,17 +28,19 @@ export async function onnxJob(from: string, to: string, { model: name, heads, pa
   await checkWritable(to);
   await using checkpoint = await openWeights(from, context);
   const state = await withAdapters(rebuilt(weightsOf(checkpoint, weights)), lora, context);
-  const model = await modelOf(state, name, heads);
+  const { signal, onProgress } = context;
+  const task = { signal, onProgress };
+  const model = await modelOf(state, name, heads, task);
   const record = checkpoint.metadata.get(PRUNE_RECORD_KEY);
-  const paths = await writeOnnx(to, model, { ...(part === undefined ? {} : { part }), ...(dtype === undefined ? {} : { dtype }), ...(record === undefined ? {} : { metadata: [[PRUNE_RECORD_KEY, record]] }) });
+  const paths = await writeOnnx(to, model, { ...task, ...(part === undefined ? {} : { part }), ...(dtype === undefined ? {} : { dtype }), ...(record === undefined ? {} : { metadata: [[PRUNE_RECORD_KEY, record]] }) });
   model.dispose();
   console.log(`wrote ${paths.join(' and ')}`);
 }
 
-async function modelOf(state: StateDict, name: string | undefined, heads: number | undefined): Promise<ExportableModel> {
-  if (name !== undefined) return loadReference(name, state, withHeads(name, heads));
-  if (state.metadata.has(MODEL_KEY)) return loadModel(state);
-  if (state.tensors.has('encoder.conv_in.weight') || state.tensors.has('decoder.conv_in.weight')) return loadReferenceAutoencoder(state);
-  if (state.tensors.has('decoder.layers.3.conv.0.weight')) return loadTinyAutoencoder(state);
+async function modelOf(state: StateDict, name: string | undefined, heads: number | undefined, task: LongTaskOptions): Promise<ExportableModel> {
+  if (name !== undefined) return loadReference(name, state, { ...withHeads(name, heads), ...task });
+  if (state.metadata.has(MODEL_KEY)) return loadModel(state, task);
+  if (state.tensors.has('encoder.conv_in.weight') || state.tensors.has('decoder.conv_in.weight')) return loadReferenceAutoencoder(state, task);
+  if (state.tensors.has('decoder.layers.3.conv.0.weight')) return loadTinyAutoencoder(state, task);
   throw new CheckpointError('the checkpoint does not say which model it is of; name it with --model, e.g. DiT-XL/2');
 }

@@ -69,7 +69,7 @@ export async function openReferenceModel({ model: name, ckpt, heads, weights, va
   const model = await loadReference(name, state, { ...withHeads(name, heads), dtype, ...context });
   const file = vaeFile ?? (model instanceof MAR ? 'kl16' : 'sd-vae-ft-ema');
   await using autoencoder = await openWeights(file, context);
-  const vae = await loadReferenceAutoencoder(weightsOf(autoencoder));
+  const vae = await loadReferenceAutoencoder(weightsOf(autoencoder), { signal: context.signal, onProgress: context.onProgress });
   const { inChannels, numClasses, inputSize } = model.config;
   if (vae.config.latentChannels !== inChannels) throw new ArgumentError('--vae', file, `an autoencoder of ${inChannels} latent channels; this one has ${vae.config.latentChannels}`);
 

@@ -37,7 +37,7 @@ export async function sampleGrid<M extends Prunable>({ sampleEvery, vae: name }:
   if (name === undefined) vae = await loadAutoencoderKL(await loadAutoencoder());
   else {
     await using weights = await openWeights(name, context);
-    vae = await loadReferenceAutoencoder(weightsOf(weights));
+    vae = await loadReferenceAutoencoder(weightsOf(weights), { signal: context.signal, onProgress: context.onProgress });
   }
   if (vae.config.latentChannels !== shape[2]) throw new ArgumentError('--vae', name, `an autoencoder of latents with ${shape[2]} channels; this one has ${vae.config.latentChannels}`);
   const labels = Int32Array.from({ length: Math.min(MOST, 2 * numClasses) }, (_, i) => i % numClasses);
