@@ -294,7 +294,7 @@ it('turns names into diffusers’ and back, and models into ONNX', async () => {
   const { code, stderr, stdout } = await run('convert', 'teacher.safetensors', 'teacher.onnx', '--dtype', 'F16');
   expect(code, stderr).toBe(0);
   expect(stdout).toContain('wrote teacher.onnx');
-  expect(complaint(stderr), 'tfjs advises nothing').toEqual([]);
+  expect(complaint(stderr).filter((line) => !/^(load weights|write ONNX)( …|: )/.test(line)), 'tfjs advises nothing').toEqual([]);
   expect((await run('convert', 'reference.pt', 'reference.onnx', '--model', 'DiT-S/8', '--heads', '6')).code).toBe(0);
   expect((await run('convert', 'reference.pt', 'x.onnx', '--model', 'DiT-S/8')).stderr).toMatch(/error: the checkpoint is 24 wide and DiT-S\/8 384: as no published DiT is; give its number of heads.*--heads/);
   expect((await run('convert', 'vae.npz', 'vae.onnx', '--part', 'encoder')).code).toBe(0);
