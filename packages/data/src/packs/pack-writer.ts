@@ -81,7 +81,7 @@ export class PackWriter {
   }
 
   /**
-   * Adds samples, which are on disk when this has ended.
+   * Adds samples, which are on disk when this has ended. Their arrays are read again when a shard is closed: give each its own.
    * @throws DataError where one does not fit, when none is added, or the disk is full: go on from `next`; ArgumentError where
    * places do not grow, or the pack is complete
    */
