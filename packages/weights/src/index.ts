@@ -5,7 +5,8 @@ export { stateDictHash, stateDictOf, tensorParts, toFloat32, toFloat64, type Sta
 export { withDtype } from './convert.js';
 export { readCheckpoint } from './checkpoint.js';
 export { parseNpz, readNpy, readNpz, writeNpy, writeNpz } from './numpy.js';
-export { parseTorch, readTorch, weightsOf, type TorchCheckpoint } from './torch.js';
+export { parseTorch, readTorch, type TorchCheckpoint } from './torch.js';
+export { weightsOf } from './weights-of.js';
 export { writeTorch, writeTorchArrays } from './torch-writer.js';
 export { readShardedSafetensors } from './sharded.js';
 export { urlSource, type UrlSourceOptions } from './url-source.js';
