@@ -126,6 +126,9 @@ export function update(part: Partial<State>): void {
   });
 }
 
+/** Changes one of the settings, and leaves the others as they are now: a view may show them as they were a frame ago. */
+export const amend = <K extends 'draw' | 'learn' | 'recover' | 'measuring'>(settings: K, part: Partial<State[K]>): void => update({ [settings]: { ...state[settings], ...part } });
+
 export const watch = (watcher: (state: State) => void): void => void watchers.push(watcher);
 
 /** Whether two choices keep the same blocks. */

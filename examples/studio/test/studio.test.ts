@@ -120,6 +120,31 @@ test('is fit for all: keyboard, screen readers, dark, a phone', async () => {
   await page.setViewportSize({ width: 1360, height: 900 });
 }, 3 * MINUTE);
 
+test('what is typed is what is used, however slowly the page is drawn', async () => {
+  const field = (label: string) => page.locator('#panel-choose').getByLabel(label, { exact: true });
+  const before = await Promise.all(['Steps', 'Batch', 'Seed'].map((label) => field(label).inputValue()));
+  /** Several fields of one form between two frames. */
+  const all = (values: Readonly<Record<string, string>>): Promise<void> =>
+    page.evaluate((wanted) => {
+      for (const label of document.querySelectorAll('#panel-choose .field')) {
+        const input = label.querySelector('input');
+        const value = wanted[label.querySelector('span')!.textContent];
+        if (input === null || value === undefined) continue;
+        input.value = value;
+        input.dispatchEvent(new Event('change', { bubbles: true }));
+      }
+    }, values);
+  await all({ Steps: '8', Batch: '16' });
+  await page.waitForTimeout(500);
+  expect([await field('Steps').inputValue(), await field('Batch').inputValue()]).toEqual(['8', '16']);
+  // half a number stays while the page is drawn around it
+  await field('Steps').fill('17');
+  await all({ Seed: '5' });
+  await page.waitForTimeout(500);
+  expect([await field('Steps').inputValue(), await field('Seed').inputValue()]).toEqual(['17', '5']);
+  for (const [i, label] of ['Steps', 'Batch', 'Seed'].entries()) await settle(page, 'choose', label, Number(before[i]));
+}, 2 * MINUTE);
+
 test('a block that is left out costs something at once', async () => {
   const before = await blocksOn(page);
   const block = page.getByRole('button', { name: /^Block 4,/ });

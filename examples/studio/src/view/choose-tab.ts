@@ -1,6 +1,6 @@
 import { type TemplateResult, html, nothing } from 'lit-html';
 import { chooseBy, learnChoice, take } from '../actions/choose';
-import { type State, sameBlocks, update } from '../state';
+import { type State, amend, sameBlocks } from '../state';
 import { curve } from './curve';
 import { decisionPlot, gates } from './decisions';
 import { chosenBy } from '../words';
@@ -27,7 +27,7 @@ export function chooseTab(state: State): TemplateResult {
   const depth = model!.depth;
   const groups = Array.from({ length: depth }, (_, i) => i + 1).filter((size) => size % 2 === 0 && size <= 8 && model!.stacks.every((own) => own % size === 0));
   const learning = job?.kind === 'learn';
-  const change = (part: Partial<State['learn']>): void => update({ learn: { ...learn, ...part } });
+  const change = (part: Partial<State['learn']>): void => amend('learn', part);
   return html`
     <h3>Learn which blocks to keep</h3>
     <p class="lead">Masks are drawn at random, while small adapters stand in for the recovery to come. Gates learn which blocks the model can do without <em>after</em> that, not which hurt least right now.</p>

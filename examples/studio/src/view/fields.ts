@@ -19,7 +19,7 @@ const read = (event: globalThis.Event, { min, max, value, step = 1 }: NumberFiel
   return Number.isInteger(step) ? Math.round(clipped) : clipped;
 };
 
-/** A number to type. */
+/** A number to type. What is being typed stays as it is until it is read, however often the page is drawn meanwhile. */
 export const numberField = (field: NumberField): TemplateResult => html`<label class="field">
   <span>${field.label}</span>
   <input
@@ -28,7 +28,7 @@ export const numberField = (field: NumberField): TemplateResult => html`<label c
     min=${field.min}
     max=${field.max}
     step=${field.step ?? 1}
-    .value=${live(String(field.value))}
+    .value=${String(field.value)}
     ?disabled=${field.disabled ?? false}
     @change=${(event: globalThis.Event) => {
       const value = read(event, field);

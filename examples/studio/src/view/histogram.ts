@@ -3,7 +3,7 @@ import { type TemplateResult, html, svg } from 'lit-html';
 import { guard } from 'lit-html/directives/guard.js';
 import { live } from 'lit-html/directives/live.js';
 import { lookAtActivations } from '../actions/recover';
-import { type State, update } from '../state';
+import { type State, amend, update } from '../state';
 import { percent } from '../words';
 import { selectField } from './fields';
 
@@ -18,7 +18,7 @@ export function histogram({ activations, recover, histogramOf, job }: State): Te
   const busy = job !== undefined;
   const off = recover.sigmas === 0;
   const of = (layers: readonly LayerActivations[]): readonly LayerActivations[] => layers.filter(({ layer }) => histogramOf === undefined || layer === histogramOf);
-  const change = (sigmas: number): void => update({ recover: { ...recover, sigmas } });
+  const change = (sigmas: number): void => amend('recover', { sigmas });
   return html`<figure class="histogram">
     <figcaption>Activations by their distance from the mean <span class="muted">share of all, logarithmic</span></figcaption>
     ${activations === undefined

@@ -1,6 +1,6 @@
 import { type TemplateResult, html, nothing } from 'lit-html';
 import { measureModel } from '../actions/measure';
-import { type State, update } from '../state';
+import { type State, amend, update } from '../state';
 import { percent } from '../words';
 import { numberField, sliderField } from './fields';
 
@@ -9,7 +9,7 @@ export function measureTab(state: State): TemplateResult {
   const { model, job, measuring, measured } = state;
   if (!model!.hasData) return html`<h3>Measure</h3><p class="note">There are no real images of this model’s kind in the page to compare with. <code>tinyfusion evaluate</code> measures on your own.</p>`;
   const busy = job !== undefined;
-  const change = (part: Partial<State['measuring']>): void => update({ measuring: { ...measuring, ...part } });
+  const change = (part: Partial<State['measuring']>): void => amend('measuring', part);
   return html`
     <h3>Measure</h3>
     <p class="lead">Samples against 1000 real images, by the features of a small classifier. Rough: with so few samples FID is too high, for both alike, so compare rows of the same count only.</p>

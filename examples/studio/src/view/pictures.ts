@@ -2,7 +2,7 @@ import { type TemplateResult, html, nothing } from 'lit-html';
 import { repeat } from 'lit-html/directives/repeat.js';
 import { drawPictures, stopDrawing } from '../actions/draw';
 import type { DrawSettings, ModelInfo, Pixels, Solver, Who } from '../protocol';
-import { type State, update } from '../state';
+import { type State, amend, state as now } from '../state';
 import { numberField, selectField, sliderField } from './fields';
 import { paint } from './paint';
 
@@ -83,12 +83,12 @@ const solvers: Readonly<Record<ModelInfo['family'], readonly (readonly [Solver, 
 
 function settings(state: State, model: ModelInfo, busy: boolean): TemplateResult {
   const { draw } = state;
-  const change = (part: Partial<DrawSettings>): void => update({ draw: { ...draw, ...part } });
+  const change = (part: Partial<DrawSettings>): void => amend('draw', part);
   return html`<div class="settings">
     ${model.classNames.length > 0
       ? html`<fieldset class="classes">
           <legend>Classes</legend>
-          ${model.classNames.map((name, label) => html`<label class="chip"><input type="checkbox" .checked=${draw.labels.includes(label)} ?disabled=${busy} @change=${(event: globalThis.Event) => change({ labels: withLabel(draw.labels, label, (event.target as HTMLInputElement).checked) })} /><span>${name}</span></label>`)}
+          ${model.classNames.map((name, label) => html`<label class="chip"><input type="checkbox" .checked=${draw.labels.includes(label)} ?disabled=${busy} @change=${(event: globalThis.Event) => change({ labels: withLabel(now.draw.labels, label, (event.target as HTMLInputElement).checked) })} /><span>${name}</span></label>`)}
         </fieldset>`
       : html`<label class="field wide"><span>Classes, 0 to ${model.numClasses - 1}</span><input type="text" inputmode="numeric" .value=${draw.labels.join(', ')} ?disabled=${busy} @change=${(event: globalThis.Event) => change({ labels: labelsOf((event.target as HTMLInputElement).value, model.numClasses) })} /></label>`}
     <div class="fields">

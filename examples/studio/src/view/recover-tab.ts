@@ -1,6 +1,6 @@
 import { type TemplateResult, html, nothing } from 'lit-html';
 import { recoverStudent } from '../actions/recover';
-import { type State, ownStudent, update } from '../state';
+import { type State, amend, ownStudent } from '../state';
 import { curve } from './curve';
 import { numberField } from './fields';
 import { histogram } from './histogram';
@@ -12,7 +12,7 @@ export function recoverTab(state: State): TemplateResult {
   const busy = job !== undefined;
   const recovering = job?.kind === 'recover';
   const own = ownStudent(state);
-  const change = (part: Partial<State['recover']>): void => update({ recover: { ...recover, ...part } });
+  const change = (part: Partial<State['recover']>): void => amend('recover', part);
   return html`
     <h3>Recover the student</h3>
     <p class="lead">${choice.kept.length === model!.depth ? 'All blocks are on, so there is nothing to recover. Leave some out first.' : `The ${choice.kept.length} blocks that are on become a model of their own, and learn from the teacher: its output, and its hidden states where neither model’s are massive.`}</p>
