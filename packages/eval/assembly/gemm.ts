@@ -1,4 +1,5 @@
 import { packSlice } from './pack';
+import { tile } from './tile';
 
 // Products of float64 matrices in register tiles of 4×4, of operands packed in panels four wide. Strides and leading
 // dimensions are counted in values, not bytes. Nothing here allocates: the caller hands in scratch, aligned to 16.
@@ -12,65 +13,9 @@ export function gemmScratch(): i32 {
   return (KC * (MC + NC) + 16) << 3;
 }
 
-/** c (4×4, rows `ldc` bytes apart) = or += the product of two packed panels of `kc` steps. Unrolled, the loop is slower: V8 then spills. */
-function tile(a: usize, b: usize, kc: i32, c: usize, ldc: usize, accumulate: bool): void {
-  let c00 = f64x2.splat(0);
-  let c01 = c00;
-  let c10 = c00;
-  let c11 = c00;
-  let c20 = c00;
-  let c21 = c00;
-  let c30 = c00;
-  let c31 = c00;
-  const end = a + (<usize>kc << 5);
-  while (a < end) {
-    const b0 = v128.load(b);
-    const b1 = v128.load(b, 16);
-    let s = v128.load64_splat(a);
-    c00 = f64x2.add(c00, f64x2.mul(s, b0));
-    c01 = f64x2.add(c01, f64x2.mul(s, b1));
-    s = v128.load64_splat(a, 8);
-    c10 = f64x2.add(c10, f64x2.mul(s, b0));
-    c11 = f64x2.add(c11, f64x2.mul(s, b1));
-    s = v128.load64_splat(a, 16);
-    c20 = f64x2.add(c20, f64x2.mul(s, b0));
-    c21 = f64x2.add(c21, f64x2.mul(s, b1));
-    s = v128.load64_splat(a, 24);
-    c30 = f64x2.add(c30, f64x2.mul(s, b0));
-    c31 = f64x2.add(c31, f64x2.mul(s, b1));
-    a += 32;
-    b += 32;
-  }
-  if (accumulate) {
-    let p = c;
-    c00 = f64x2.add(c00, v128.load(p));
-    c01 = f64x2.add(c01, v128.load(p, 16));
-    p += ldc;
-    c10 = f64x2.add(c10, v128.load(p));
-    c11 = f64x2.add(c11, v128.load(p, 16));
-    p += ldc;
-    c20 = f64x2.add(c20, v128.load(p));
-    c21 = f64x2.add(c21, v128.load(p, 16));
-    p += ldc;
-    c30 = f64x2.add(c30, v128.load(p));
-    c31 = f64x2.add(c31, v128.load(p, 16));
-  }
-  v128.store(c, c00);
-  v128.store(c, c01, 16);
-  c += ldc;
-  v128.store(c, c10);
-  v128.store(c, c11, 16);
-  c += ldc;
-  v128.store(c, c20);
-  v128.store(c, c21, 16);
-  c += ldc;
-  v128.store(c, c30);
-  v128.store(c, c31, 16);
-}
-
 /** A tile at the edge, of `rows` × `columns`: computed whole in `edge`, then copied. */
 function edgeTile(a: usize, b: usize, kc: i32, c: usize, ldc: usize, accumulate: bool, rows: i32, columns: i32, edge: usize): void {
-  tile(a, b, kc, edge, 32, false);
+  tile<f64>(a, b, kc, edge, 32, false);
   for (let i: i32 = 0; i < rows; ++i) {
     for (let j: i32 = 0; j < columns; ++j) {
       const at = c + <usize>i * ldc + (<usize>j << 3);
@@ -117,7 +62,7 @@ export function gemm(
             const rows = min(4, mc - i);
             const aPanel = packedA + <usize>(i >> 2) * panel;
             const at = c + <usize>(i0 + i) * row + (<usize>(j0 + j) << 3);
-            if (rows == 4 && columns == 4) tile(aPanel, bPanel, kc, at, row, onTop);
+            if (rows == 4 && columns == 4) tile<f64>(aPanel, bPanel, kc, at, row, onTop);
             else edgeTile(aPanel, bPanel, kc, at, row, onTop, rows, columns, edge);
           }
         }
