@@ -163,11 +163,15 @@ describe('a run', () => {
     const options = { groups: '1:2', steps: 200, batchSize: 2, update: 'frozen', gateLr: 0, seed: 0 } as const;
     const warmStart = { scores: [0, 3, 5, 1], strength: 0.05 };
     const seen: string[] = [];
-    const { decision, history, losses } = await learnMasks(teacher, toyLatents(), { ...options, warmStart, stop: { confidence: 0.9, stableSteps: 10 }, onProgress: ({ step, total }) => seen.push(`${step}/${total}`) });
+    let saved: Uint8Array | undefined;
+    const ending = { ...options, warmStart, stop: { confidence: 0.9, stableSteps: 10 } };
+    const { decision, history, losses } = await learnMasks(teacher, toyLatents(), { ...ending, onProgress: ({ step, total }) => seen.push(`${step}/${total}`), checkpoint: { every: 100, save: async (_, __, run) => void (saved = await safetensorsOf(run)) } });
     expect(decision.kept).toEqual([1, 2]);
     expect(losses.length).toBe(history.rows.at(-1)!.step);
     expect(losses.length).toBeLessThan(20);
     expect(seen.at(-1)).toBe(`${losses.length}/${losses.length}`);
+    // there is nothing to go on with
+    expect(await learnMasks(teacher, toyLatents(), { ...ending, resume: await parseSafetensors(saved!) })).toEqual({ decision, history, losses });
     await expect(learnMasks(teacher, toyLatents(), { ...options, warmStart: { scores: [1] } })).rejects.toThrow('one for each of the 4 layers');
     teacher.dispose();
   });

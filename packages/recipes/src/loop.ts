@@ -103,6 +103,8 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
     step: number;
     skipped: number;
     inRow: number;
+    /** Whether it was ended before its last step: there is nothing to go on with. */
+    stopped?: boolean;
     streams?: object | undefined;
     history?: object | undefined;
   }
@@ -112,10 +114,11 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
   let { step: from, skipped, inRow } = resumed ?? { step: 0, skipped: 0, inRow: 0 };
   if (resumed?.streams !== undefined) streams?.restore(resumed.streams);
   if (resumed?.history !== undefined) history?.restore(resumed.history);
+  if (resumed?.stopped === true) return;
   let savedAt = from;
-  const save = async (step: number): Promise<void> => {
+  const save = async (step: number, stopped = false): Promise<void> => {
     if (keep === undefined || step === savedAt) return;
-    const progress: Progress = { step, skipped, inRow, streams: streams?.save(), history: history?.save() };
+    const progress: Progress = { step, skipped, inRow, ...(stopped ? { stopped } : {}), streams: streams?.save(), history: history?.save() };
     using run = trainingState(parts, progress);
     await keep.save(run, step);
     savedAt = step;
@@ -196,7 +199,7 @@ export async function optimise(loss: StepLoss, options: OptimiseOptions): Promis
     if (Object.keys(vectors).length > 0) onDetail?.(step + 1, vectors);
     const stop = await anyRank(collective, (await afterStep?.(step, { ...values, ...vectors })) === 'stop');
     if (stop || (keep !== undefined && ((step + 1) % keep.every === 0 || step + 1 === steps))) {
-      await save(step + 1).catch((error: unknown) => {
+      await save(step + 1, stop).catch((error: unknown) => {
         throw ended(error, step + 1);
       });
     }
