@@ -39,6 +39,17 @@ describe('a run folder', () => {
     expect(readFileSync(join(path, 'events.jsonl'), 'utf8').trim().split('\n').map((line) => (JSON.parse(line) as { step: number }).step)).toEqual([10, 20]);
   });
 
+  it('drops the first line of its log where it was killed while that was written', async () => {
+    const path = folder();
+    await (await open(path)).close();
+    writeFileSync(join(path, 'events.jsonl'), '{"step":1,"ta');
+    await open(path).then(async (run) => {
+      await take(run, [1]);
+      await run.close();
+    });
+    expect(readFileSync(join(path, 'events.jsonl'), 'utf8')).toMatch(/^\{"step":1,"task":"train".*\}\n$/);
+  });
+
   it('keeps the last saves, those of a multiple, and the best', async () => {
     const path = folder();
     await using run = await open(path, {}, { last: 2, keepEvery: 50 });

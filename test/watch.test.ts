@@ -73,7 +73,14 @@ describe('a run’s page', () => {
       // the run was killed and goes on from step 5
       writeFileSync(join(path, 'events.jsonl'), Array.from({ length: 6 }, (_, i) => line(i + 1, { loss: 9 })).join(''));
       expect((await get(`${url}live`)).body).toContain('step 6 of 40');
+      // a night passed before step 7; two pages ask at once
+      const later = (step: number): string => `${JSON.stringify({ step, task: 'learn masks', time: 1_700_000_000_000 + 40_000_000 + 500 * step, ...(step === 9 ? { done: true } : {}), values: { loss: 9 } })}\n`;
+      appendFileSync(join(path, 'events.jsonl'), later(7) + later(8));
+      for (const { body: page } of await Promise.all([get(`${url}live`), get(`${url}live`)])) expect(page).toContain('step 8 of 40 · 2.00 steps/s, 16 s left');
       rmSync(join(path, 'lock'));
+      // the decision was sure before all steps were done
+      appendFileSync(join(path, 'events.jsonl'), later(9));
+      expect((await get(`${url}live`)).body).toContain('<b>finished</b> · step 9');
     });
   });
 

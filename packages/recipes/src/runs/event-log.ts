@@ -9,6 +9,8 @@ export interface RunEvent {
   task: string;
   /** Milliseconds since 1970. */
   time: number;
+  /** In the last step of a run, be it before all that were asked for. */
+  done?: boolean;
   values: Record<string, number | string>;
 }
 
@@ -25,15 +27,14 @@ export class EventLog {
 
   /** Opens a log to go on after `step`: later lines, and one that was cut off, are dropped. */
   static async open(path: string, step: number): Promise<EventLog> {
-    const earlier = await readEvents(path);
-    const kept = earlier.filter((event) => event.step <= step);
-    if (earlier.length > 0 || kept.length > 0) await writeFileAtomic(path, kept.map((event) => `${JSON.stringify(event)}\n`).join(''));
+    const kept = (await readEvents(path)).filter((event) => event.step <= step);
+    await writeFileAtomic(path, kept.map((event) => `${JSON.stringify(event)}\n`).join(''));
     return new EventLog(await open(path, 'a'));
   }
 
   /** Adds a step. It is on disk a second later, or when {@link EventLog.flush} has ended. */
-  add({ step, task, values = {} }: ProgressEvent): void {
-    const event: RunEvent = { step, task, time: Date.now(), values: Object.fromEntries(Object.entries(values).map(([name, value]) => [name, Number.isFinite(value) ? value : String(value)])) };
+  add({ step, total, task, values = {} }: ProgressEvent): void {
+    const event: RunEvent = { step, task, time: Date.now(), ...(step === total ? { done: true } : {}), values: Object.fromEntries(Object.entries(values).map(([name, value]) => [name, Number.isFinite(value) ? value : String(value)])) };
     this.#buffer += `${JSON.stringify(event)}\n`;
   }
 
@@ -70,13 +71,15 @@ export class EventLog {
   }
 }
 
-/** The lines of a log that are whole; none where there is no log. */
+/** The lines of a log that are whole; none where there is no log. @throws CheckpointError where it cannot be read */
 export async function readEvents(path: string): Promise<RunEvent[]> {
   let text: string;
   try {
     text = await readFile(path, 'utf8');
-  } catch {
-    return [];
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return [];
+    throw new CheckpointError(`${path} cannot be read: ${message}`, { cause });
   }
   return text.split('\n').flatMap((line) => {
     try {

@@ -120,7 +120,9 @@ export class RunFolder {
         if (event.unit !== 'step') return;
         steps.add(event);
         board.add(event.step, scalars(event.values));
-        if (metric !== undefined && event.values?.[metric] !== undefined) this.#recent.push(event.values[metric]);
+        // a step that was skipped says nothing of the others
+        const value = metric === undefined ? undefined : event.values?.[metric];
+        if (value !== undefined && Number.isFinite(value)) this.#recent.push(value);
         void this.#tick().catch(() => {}); // the next save says what is wrong
       },
       onDetail: (step, values) => {
@@ -175,7 +177,6 @@ export class RunFolder {
       (text) => JSON.parse(text) as { step: number; value: number },
       () => undefined,
     );
-    if (!Number.isFinite(value)) return;
     // a run that goes on may meet a best of steps that it has yet to do again: that was better than all before it
     if (earlier !== undefined && (earlier.step > step || (earlier.step < step && earlier.value <= value))) return;
     await writeFileAtomic(join(this.path, 'best.safetensors'), result);

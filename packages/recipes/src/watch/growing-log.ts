@@ -6,11 +6,17 @@ export class GrowingLog {
   readonly events: RunEvent[] = [];
   #read = 0;
   #rest = '';
+  #reading: Promise<void> = Promise.resolve();
 
   constructor(readonly path: string) {}
 
   /** Takes in what is new; all of it where the log was cut, as a run that goes on does. */
-  async refresh(): Promise<void> {
+  refresh(): Promise<void> {
+    // one after another: two pages may ask at once
+    return (this.#reading = this.#reading.catch(() => {}).then(() => this.#takeIn()));
+  }
+
+  async #takeIn(): Promise<void> {
     const handle = await open(this.path).catch(() => undefined);
     if (handle === undefined) return;
     try {

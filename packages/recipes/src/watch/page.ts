@@ -21,7 +21,7 @@ export function liveHtml({ identity, writer, events, layers, samples, best }: Ru
     ['Largest activation of each layer of the student', layerChart(layers, 'activation', '|activation|')],
     ['Samples of the same noise', samples.slice(0, 6).map((name) => `<figure><img src="/${name}" alt="Samples at step ${Number(name.slice(8, -4))}"><figcaption>step ${Number(name.slice(8, -4))}</figcaption></figure>`).join('')],
   ];
-  const state = writer === undefined ? (last !== undefined && last.step === total ? 'finished' : 'not running; its command goes on with it') : `running, process ${writer.pid} on ${escape(writer.host)}`;
+  const state = writer === undefined ? (last !== undefined && (last.step === total || last.done === true) ? 'finished' : 'not running; its command goes on with it') : `running, process ${writer.pid} on ${escape(writer.host)}`;
   return [
     `<p class="state"><b>${state}</b>${last === undefined ? ': no step yet' : ` · step ${last.step}${total === undefined ? '' : ` of ${total}`}${speed(events, total, writer !== undefined)}`}${best === undefined ? '' : ` · best ${best.value.toPrecision(4)} at step ${best.step}`}${skippedOf(last)}</p>`,
     last === undefined ? '' : `<p class="numbers">${Object.entries(last.values).map(([name, value]) => `<span>${escape(name)} <b>${typeof value === 'number' ? value.toPrecision(4) : escape(value)}</b></span>`).join('')}</p>`,
@@ -31,10 +31,12 @@ export function liveHtml({ identity, writer, events, layers, samples, best }: Ru
 
 const skippedOf = (last: RunEvent | undefined): string => (last?.values['skipped'] === undefined ? '' : ` · <b class="warning">${Number(last.values['skipped'])} steps skipped</b>: not finite`);
 
+/** Steps a second now: the median of the last ones, among which the run may have been stopped for a night. */
 function speed(events: readonly RunEvent[], total: number | undefined, running: boolean): string {
   const recent = events.slice(-50);
-  const [first, last] = [recent[0]!, recent.at(-1)!];
-  const perSecond = (1000 * (last.step - first.step)) / (last.time - first.time);
+  const last = recent.at(-1)!;
+  const each = recent.slice(1).map((event, i) => (event.time - recent[i]!.time) / (event.step - recent[i]!.step));
+  const perSecond = 1000 / each.toSorted((a, b) => a - b)[each.length >> 1]!;
   if (!running || !Number.isFinite(perSecond) || perSecond <= 0) return '';
   const left = total === undefined ? '' : `, ${duration((total - last.step) / perSecond)} left`;
   return ` · ${perSecond.toPrecision(3)} steps/s${left}`;
