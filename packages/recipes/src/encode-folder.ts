@@ -2,19 +2,20 @@ import { ArgumentError, CheckpointError, type LongTaskOptions, type Rng, concate
 import { type FolderImage, type ImageFolder, readImages } from '@tinyfusion/data/node';
 import { centreCrop, normalised } from '@tinyfusion/data';
 import { type AutoencoderKL, samplePosterior } from '@tinyfusion/models';
-import { writableTensor, writeNpy } from '@tinyfusion/weights';
+import { readState } from '@tinyfusion/nn';
+import { stateDictHash, stateDictOf, writableTensor, writeNpy } from '@tinyfusion/weights';
 import { makeFolder, writeFileAtomic } from '@tinyfusion/weights/node';
 import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
-import { access, readFile } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { breathe } from './loop.js';
 
 /**
  * A folder of images as latents and labels on disk, as TinyFusion's and fast-DiT's training reads them: for image i
  * `imagenet256_features/i.npy`, float32 `[2, c, h, w]` (plain and flipped, PyTorch's layout), and
- * `imagenet256_labels/i.npy`, int64 `[1]`; beside them `imagenet256_files.json`, which files these are. Upstream:
- * `extract_features.py`.
+ * `imagenet256_labels/i.npy`, int64 `[1]`; beside them `imagenet256_files.json`, which files these are and how they were
+ * encoded. Upstream: `extract_features.py`.
  *
  * Command: `tinyfusion encode data/imagenet/train --vae sd-vae-ft-ema.safetensors --out features`.
  * Cost: two passes of the encoder an image.
@@ -33,7 +34,7 @@ export interface EncodeFolderOptions extends LongTaskOptions {
 /**
  * Encodes what is not there yet: a run that was stopped goes on, with the same numbers.
  * @returns images written, and those that were there
- * @throws CheckpointError where `out` has images of another list of files: an image's number is its place in it
+ * @throws CheckpointError where `out` has images of another list of files, an image's number is its place in it; or of another autoencoder or seed
  */
 export async function encodeFolder(folder: ImageFolder, vae: AutoencoderKL, out: string, { size = 256, rng, batchSize = 4, onBroken, signal, onProgress }: EncodeFolderOptions): Promise<{ written: number; present: number }> {
   const factor = vae.downsampling;
@@ -46,10 +47,11 @@ export async function encodeFolder(folder: ImageFolder, vae: AutoencoderKL, out:
 
   // an image's name is its place in the folder, so that a broken one shifts no other
   const total = folder.paths.length;
-  let present = 0;
-  while (present < total && (await exists(join(labels, `${present}.npy`)))) present++;
-  await checkList(join(out, `imagenet${size}_files.json`), folder, present);
-  for (let i = 0; i < present; i++) rng.normal(2 * values); // what they took from the stream
+  const done = new Set((await readdir(labels)).filter((name) => /^\d+\.npy$/.test(name)).map((name) => Number.parseInt(name, 10)));
+  await checkList(join(out, `imagenet${size}_files.json`), { ...listOf(folder), autoencoder: await stateDictHash(stateDictOf(await readState(vae)), { signal }), draws: sha256(JSON.stringify(rng.state())) }, done.size > 0);
+  let from = 0;
+  while (done.has(from)) from++;
+  for (let i = 0; i < from; i++) rng.normal(2 * values); // what they took from the stream
 
   const places = new Map(folder.paths.map((path, i) => [path, i]));
   let written = 0;
@@ -81,28 +83,37 @@ export async function encodeFolder(folder: ImageFolder, vae: AutoencoderKL, out:
     rng.normal(2 * values);
     onBroken(path, reason);
   });
-  for await (const image of readImages(folder, { from: present, signal, ...(broken === undefined ? {} : { onBroken: broken }) })) {
+  for await (const image of readImages(folder, { from, signal, ...(broken === undefined ? {} : { onBroken: broken }) })) {
+    const drawn = rng.normal(2 * values);
+    if (done.has(places.get(image.path)!)) continue; // after one that is broken
     waiting.push(image);
-    noise.push(rng.normal(2 * values));
+    noise.push(drawn);
     if (waiting.length === batchSize) await flush();
   }
   if (waiting.length > 0) await flush();
-  return { written, present };
+  return { written, present: done.size };
 }
 
-/** Keeps which files are encoded, and refuses others. */
-async function checkList(path: string, { paths }: ImageFolder, present: number): Promise<void> {
-  const list = { count: paths.length, sha256: createHash('sha256').update(paths.join('\n')).digest('hex') };
+/** What the numbers of images and their latents come from. */
+interface EncodedList {
+  count: number;
+  sha256: string;
+  /** Hash of its weights. Lists of earlier versions do not say, nor from where draws began. */
+  autoencoder?: string;
+  draws?: string;
+}
+
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
+
+const listOf = ({ paths }: ImageFolder): EncodedList => ({ count: paths.length, sha256: sha256(paths.join('\n')) });
+
+/** Keeps which files are encoded and how, and refuses others. */
+async function checkList(path: string, list: EncodedList, begun: boolean): Promise<void> {
   const before = await readFile(path, 'utf8')
-    .then((text) => JSON.parse(text) as Partial<typeof list>)
+    .then((text) => JSON.parse(text) as Partial<EncodedList>)
     .catch(() => undefined);
-  if (before !== undefined && present > 0) {
-    if (before.sha256 !== list.sha256) throw new CheckpointError(`${path} says that what is there comes from ${before.count} other files than these ${list.count}, so that numbers and labels would not belong together; give the folder that was begun with, or another --out`);
-  } else await writeFileAtomic(path, `${JSON.stringify(list)}\n`);
+  if (before === undefined || !begun) return writeFileAtomic(path, `${JSON.stringify(list)}\n`);
+  if (before.sha256 !== list.sha256) throw new CheckpointError(`${path} says that what is there comes from ${before.count} other files than these ${list.count}, so that numbers and labels would not belong together; give the folder that was begun with, or another --out`);
+  if ((before.autoencoder ?? list.autoencoder) !== list.autoencoder) throw new CheckpointError(`${path} says that what is there was encoded by another autoencoder, so that latents would not belong together; give the one that was begun with, or another --out`);
+  if ((before.draws ?? list.draws) !== list.draws) throw new CheckpointError(`${path} says that what is there was drawn with another seed or random stream; give those that were begun with, or another --out`);
 }
-
-const exists = (path: string): Promise<boolean> =>
-  access(path).then(
-    () => true,
-    () => false,
-  );

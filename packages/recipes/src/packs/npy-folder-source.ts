@@ -10,11 +10,11 @@ const AHEAD = 16;
 
 /** Latents and labels in a file each, as `tinyfusion encode`, TinyFusion's and fast-DiT's `extract_features.py` write them. */
 export async function npyFolderSource(features: string, labels: string, { classes }: SampleSourceOptions): Promise<SampleSource> {
-  const present = new Set(await readdir(features));
-  let count = 0;
-  while (present.has(`${count}.npy`)) count++;
-  if (count === 0) throw new DataError(`${features} has no 0.npy; expected latents in 0.npy, 1.npy and so on`);
-  if (present.size > count) console.error(`note: ${features} is read up to ${count - 1}.npy: ${count}.npy is missing, and ${present.size - count} files come after it`);
+  // an image that could not be decoded leaves its number out
+  const all = (await readdir(features)).filter((name) => /^(0|[1-9]\d*)\.npy$/.test(name)).map((name) => Number.parseInt(name, 10)).toSorted((a, b) => a - b);
+  if (all.length === 0) throw new DataError(`${features} has no .npy with a number for its name; expected latents in 0.npy, 1.npy and so on`);
+  const count = all.at(-1)! + 1;
+  if (all.length < count) console.error(`note: ${features} has ${all.length} files up to ${count - 1}.npy: ${count - all.length} numbers are left out`);
   const latents = async (place: number): Promise<{ shape: ReturnType<typeof latentShape>; values: Float32Array }> => {
     const record = await npy(join(features, `${place}.npy`));
     return { shape: latentShape(join(features, `${place}.npy`), record.shape), values: await toFloat32(record) };
@@ -25,7 +25,7 @@ export async function npyFolderSource(features: string, labels: string, { classe
     if (value === undefined || others.length > 0 || !Number.isInteger(value) || value < 0) throw new DataError(`${path} is no label: expected one integer from 0`);
     return value;
   };
-  const { shape } = await latents(0);
+  const { shape } = await latents(all[0]!);
   const [views, channels, height, width] = shape;
   return {
     kind: 'latents',
@@ -33,13 +33,14 @@ export async function npyFolderSource(features: string, labels: string, { classe
     views,
     classNames: await classNames(),
     count,
-    source: { from: '.npy files', files: count },
+    source: { from: '.npy files', files: all.length },
     async *samples(from, signal) {
       const read = async (place: number) => ({ ...(await latents(place)), label: await label(place) });
       const waiting: ReturnType<typeof read>[] = [];
-      for (let place = from; place < count; place++) {
+      const places = all.filter((place) => place >= from);
+      for (const [i, place] of places.entries()) {
         throwIfCancelled(signal, 'pack');
-        for (let next = place + waiting.length; next < Math.min(count, place + AHEAD); next++) {
+        for (const next of places.slice(i + waiting.length, i + AHEAD)) {
           waiting.push(read(next));
           waiting.at(-1)!.catch(() => {}); // told when its turn has come
         }
@@ -56,9 +57,9 @@ export async function npyFolderSource(features: string, labels: string, { classe
     const stored = await readFile(join(dirname(features), 'classes.json'), 'utf8').then((text) => JSON.parse(text) as string[], () => []);
     if (stored.length > 0) return stored;
     if (classes !== undefined) return numbered([], classes);
-    const all: number[] = [];
-    for (let at = 0; at < count; at += AHEAD) all.push(...(await Promise.all(Array.from({ length: Math.min(AHEAD, count - at) }, (_, i) => label(at + i)))));
-    return numbered(all, undefined);
+    const found: number[] = [];
+    for (let at = 0; at < all.length; at += AHEAD) found.push(...(await Promise.all(all.slice(at, at + AHEAD).map(label))));
+    return numbered(found, undefined);
   }
 }
 
