@@ -83,7 +83,7 @@ export function program(): Command {
         const { report, rows } = await quickstart({ ...context, out: options.out, sizes: options.fast === true ? fastSizes : quickstartSizes, seed: options.seed });
         console.table(Object.fromEntries(rows.map((r) => [r.name, { layers: r.layers, 'images/s': +r.imagesPerSecond.toFixed(1), FID: +r.fid.toFixed(2), IS: +r.inceptionScore.toFixed(2), precision: +r.precision.toFixed(3), recall: +r.recall.toFixed(3), agreement: +r.agreement.toFixed(2), kept: r.kept?.join(' ') ?? '' }])));
         console.log(`report: ${report}`);
-      }),
+      }, { resumes: true }),
     );
 
   job(main, 'learn-masks', 'learn which layers of a model to keep')
@@ -230,7 +230,7 @@ export function program(): Command {
 
   fileJob(main, 'fetch', 'published weights into the cache; without a name, which there are')
     .argument('[names...]', 'e.g. tinydit-d14, sd-vae-ft-ema; a URL, or hf://owner/repository/path')
-    .action((names: string[], options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/files')).fetchJob(names, context)));
+    .action((names: string[], options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/files')).fetchJob(names, context), { resumes: true }));
 
   fileJob(main, 'inspect', 'what is in a checkpoint, without loading it')
     .argument('<file>', '.pt, .safetensors, .npz, or the .index.json of a sharded one')
@@ -265,7 +265,7 @@ export function program(): Command {
     .option('--seed <n>', 'random seed', seed, 0)
     .option('--skip-broken', 'leave out files that cannot be decoded, and count them')
     .option('--out <folder>', 'where imagenet<size>_features and imagenet<size>_labels go', 'features')
-    .action((folder: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).encodeJob(folder, options, context)));
+    .action((folder: string, options) => runJob(options, async (context) => (await import('@tinyfusion/recipes/node')).encodeJob(folder, options, context), { resumes: true }));
 
   job(main, 'pack', 'samples for training in shards, read in any order; the same command goes on with a pack')
     .argument('<source>', 'images in a folder for each class; IDX files; <name>_features and <name>_labels of .npy files, as encode writes; an .npz with labels; a pack of images')
@@ -318,7 +318,7 @@ export function program(): Command {
         if (options.family !== undefined) return trainTeacherJob(options, context);
         if (options.data === undefined) throw new ArgumentError('--data', undefined, 'a folder of IDX files (or --family, which needs none)');
         return trainJob(options, context);
-      }, { shared: true, resumes: options.family !== undefined }),
+      }, { shared: true, resumes: true }),
     );
 
   main.hook('preAction', (_, command) => {
