@@ -1,7 +1,7 @@
 // The experiments of the paper as commands, with a few steps of everything.
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -40,5 +40,26 @@ describe('studies', () => {
     expect((await study('recovery')).stderr).not.toContain('recover by');
     const other = await study('recovery', '--samples', '30');
     expect([other.code, other.stderr.trim().split('\n').at(-1)]).toEqual([1, expect.stringMatching(/holds the study with other settings/)]);
+  });
+
+  it('say of all rows how they were made, and are run by one process at a time', { timeout: 120_000 }, async () => {
+    interface Stored {
+      command: string;
+      rows: object[];
+    }
+    const stored = (): Stored => JSON.parse(readFileSync(file('speed.json'), 'utf8')) as Stored;
+    expect((await study('speed')).code).toBe(0);
+    const { rows, command } = stored();
+    writeFileSync(file('speed.json'), JSON.stringify({ ...stored(), rows: rows.slice(0, -2) }));
+    expect((await study('speed', '--seeds', '1')).stderr).toMatch(/time 12 layers of width \d+: 3\/3 turn/);
+    expect(stored().rows).toHaveLength(rows.length);
+    expect(stored().command).toBe(`${command}; ${command.replace(' speed ', ' speed --seeds 1 ')}`);
+    expect(readFileSync(file('speed.md'), 'utf8')).toContain(`Command: \`${stored().command}\``);
+
+    writeFileSync(file('speed.lock'), JSON.stringify({ pid: process.pid, host: hostname() }));
+    expect((await study('speed')).stderr.trim()).toMatch(/is being written by process \d+ of this machine/);
+    rmSync(file('speed.lock'));
+    writeFileSync(file('speed.json'), '{"rows":');
+    expect((await study('speed')).stderr.trim()).toMatch(/error: .*speed\.json holds no study: .*; move it away or use another --out$/);
   });
 });

@@ -11,13 +11,13 @@ const PATIENCE = 3000;
 const ATTEMPTS = 20;
 
 /**
- * Makes sure that no other process writes a folder. A lock whose process is gone is taken over by one of those who find it;
+ * Makes sure that no other process writes a folder, or what of it has a lock of another name. A lock whose process is gone is taken over by one of those who find it;
  * one whose process ends within three seconds too.
  * @returns what unlocks the folder
  * @throws CheckpointError that names who writes it
  */
-export async function lockFolder(folder: string): Promise<() => Promise<void>> {
-  const path = join(folder, 'lock');
+export async function lockFolder(folder: string, name = 'lock'): Promise<() => Promise<void>> {
+  const path = join(folder, name);
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const own = await makeLock(path).catch((error: Error) => {
       throw new CheckpointError(`${folder} cannot be locked: ${error.message}`, { cause: error });

@@ -43,7 +43,7 @@ export const convergence: Study = {
   },
   plots: (rows) => ({
     curve: lineChart(
-      Object.keys(ways).map((way, i) => ({ name: way, style: `s${i}`, points: means(rows.filter((row) => row['way'] === way).map((row) => [row['steps'] as number, row['fid'] as number])) })),
+      Object.keys(ways).map((way, i) => ({ name: way, style: `s${i}`, points: means(rows.filter((row) => row['way'] === way && row['fid'] !== null).map((row) => [row['steps'] as number, row['fid'] as number])) })),
       { title: 'FID over the steps of recovery', xLabel: 'steps', yLabel: 'FID' },
     ),
   }),

@@ -1,6 +1,7 @@
-import { createRng } from '@tinyfusion/core';
+import { createRng, throwIfCancelled } from '@tinyfusion/core';
 import { DiT } from '@tinyfusion/models';
 import * as tf from '@tensorflow/tfjs-core';
+import { breathe } from '../loop.js';
 import { lineChart } from '../report/svg.js';
 import type { Study } from './study.js';
 
@@ -24,17 +25,24 @@ export const speed: Study = {
       const models = [config, { ...config, depth: layers, hiddenSize: width }].map((of) => new DiT(of, { init: createRng(0) }));
       const [x, t, y] = [tf.zeros<tf.Rank.R4>([8, config.inputSize, config.inputSize, config.inChannels]), tf.fill([8], 500) as tf.Tensor1D, tf.zeros<tf.Rank.R1>([8], 'int32')];
       const least = [Infinity, Infinity];
-      for (let turn = 0; turn < turns; turn++) {
-        for (const [i, model] of models.entries()) {
-          const from = performance.now();
-          const out = tf.tidy(() => tf.sum(model.forward(x, t, y)));
-          await out.data();
-          out.dispose();
-          least[i] = Math.min(least[i]!, performance.now() - from);
+      const { signal, onProgress } = bench.named(`time ${layers} layers of width ${width}`);
+      try {
+        for (let turn = 0; turn < turns; turn++) {
+          throwIfCancelled(signal, 'speed');
+          for (const [i, model] of models.entries()) {
+            const from = performance.now();
+            const out = tf.tidy(() => tf.sum(model.forward(x, t, y)));
+            await out.data();
+            out.dispose();
+            least[i] = Math.min(least[i]!, performance.now() - from);
+          }
+          onProgress?.({ task: 'speed', step: turn + 1, total: turns, unit: 'turn' });
+          await breathe();
         }
+      } finally {
+        tf.dispose([x, t, y]);
+        for (const model of models) model.dispose();
       }
-      tf.dispose([x, t, y]);
-      for (const model of models) model.dispose();
       return least[0]! / least[1]!;
     };
     const step = config.numHeads * 4;

@@ -7,6 +7,7 @@ import { standaloneSvg } from '../report/svg.js';
 import type { TeacherFamily } from '@tinyfusion/fashion-mnist';
 import type { DiT } from '@tinyfusion/models';
 import type { Prunable } from '../objective.js';
+import { lockFolder } from '../runs/run-lock.js';
 import { type StudySizes, type Workbench, openWorkbench } from './workbench.js';
 
 /** A row of a study; plain JSON. */
@@ -43,6 +44,7 @@ export interface StudyRows {
 interface Stored {
   study: string;
   settings: string;
+  /** Commands that made rows, and machines that they were made on. */
   command: string;
   machine: string;
   /** Of the newest row. */
@@ -63,7 +65,7 @@ export interface RunStudyOptions extends LongTaskOptions {
  * Runs a study, or goes on with it: `out/<name>.json` has its rows, `out/<name>.md` its table, `out/<name>-*.svg` its plots; `<name>-sit` where the teacher is no DiT.
  * What `out/<name>.discussion.md` says, which is written by hand, stands below the table.
  * Other seeds add rows to those that are there.
- * @throws CheckpointError where `out` holds the study with other settings
+ * @throws CheckpointError where `out` holds the study with other settings, or another process runs it there
  */
 export async function runStudy(given: Study | Study<Prunable>, { sizes, out, command, family = 'DiT', ...context }: RunStudyOptions): Promise<void> {
   const families: readonly TeacherFamily[] = given.families ?? ['DiT'];
@@ -71,11 +73,15 @@ export async function runStudy(given: Study | Study<Prunable>, { sizes, out, com
   await makeFolder(out);
   // the families were checked
   const study = { ...(given as Study<Prunable>), name: family === 'DiT' ? given.name : `${given.name}-${family.toLowerCase()}` };
-  const bench = await openWorkbench(sizes, context, family);
+  // the rows of two that write at the same time would take each other's place
+  const unlock = await lockFolder(out, `${study.name}.lock`);
+  let bench: Workbench<Prunable> | undefined;
   try {
+    bench = await openWorkbench(sizes, context, family);
     const path = join(out, `${study.name}.json`);
     const settings = JSON.stringify({ ...sizes, teacher: bench.sha256 });
-    const stored = (await readStored(path, settings)) ?? { study: study.name, settings, command, machine: `${cpus().length} × ${cpus()[0]?.model ?? 'unknown CPU'}, Node ${process.versions.node}`, date: today(), rows: [] };
+    const machine = `${cpus().length} × ${cpus()[0]?.model ?? 'unknown CPU'}, Node ${process.versions.node}`;
+    const stored = (await readStored(path, settings)) ?? { study: study.name, settings, command, machine, date: today(), rows: [] };
     const discussion = (): Promise<string> => readFile(join(out, `${study.name}.discussion.md`), 'utf8').catch(() => '');
     const write = async (): Promise<void> => {
       await writeFileAtomic(path, JSON.stringify(stored, null, 1));
@@ -89,9 +95,10 @@ export async function runStudy(given: Study | Study<Prunable>, { sizes, out, com
         const entries = Object.entries(key);
         const there = stored.rows.find((row) => entries.every(([name, value]) => String(row[name]) === String(value)));
         if (there !== undefined) return there;
-        const row = { ...key, ...(await make()) };
+        // as it is read again: what is no number is null
+        const row = JSON.parse(JSON.stringify({ ...key, ...(await make()) })) as StudyRow;
         stored.rows.push(row);
-        stored.date = today();
+        Object.assign(stored, { date: today(), command: together(stored.command, command), machine: together(stored.machine, machine) });
         await write();
         return row;
       },
@@ -99,9 +106,13 @@ export async function runStudy(given: Study | Study<Prunable>, { sizes, out, com
     await write();
     console.log(page(study, stored, sizes, family, await discussion()));
   } finally {
-    bench.dispose();
+    bench?.dispose();
+    await unlock();
   }
 }
+
+/** A list with one more, where it is not there yet. */
+const together = (list: string, one: string): string => (`; ${list}; `.includes(`; ${one}; `) ? list : `${list}; ${one}`);
 
 const today = (): string => new Date().toISOString().slice(0, 10);
 
@@ -109,11 +120,19 @@ async function readStored(path: string, settings: string): Promise<Stored | unde
   let text: string;
   try {
     text = await readFile(path, 'utf8');
-  } catch {
-    return undefined;
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return undefined;
+    throw new CheckpointError(`${path} cannot be read: ${message}`, { cause });
   }
-  const stored = JSON.parse(text) as Stored;
-  if (withoutSeeds(stored.settings) !== withoutSeeds(settings)) throw new CheckpointError(`${path} holds the study with other settings or another teacher; move it away or use another --out`);
+  let [stored, same]: [Stored | undefined, boolean] = [undefined, false];
+  try {
+    stored = JSON.parse(text) as Stored;
+    same = withoutSeeds(stored.settings) === withoutSeeds(settings);
+  } catch (cause) {
+    throw new CheckpointError(`${path} holds no study: ${(cause as Error).message}; move it away or use another --out`, { cause });
+  }
+  if (!same) throw new CheckpointError(`${path} holds the study with other settings or another teacher; move it away or use another --out`);
   return stored;
 }
 
