@@ -76,12 +76,17 @@ const shownGuidance = 2.5;
 type Choice = { name: string; criterion: string; kept: readonly number[]; groups?: [number, number][]; confidence?: number[] };
 
 /** What is remembered between runs of the same settings. */
-interface Memory {
+interface Stored {
   settings: string;
+  /** That earlier runs took. */
+  seconds?: number;
   masks?: { kept: number[]; confidence: number[]; decisions: DecisionPoint[]; losses: [number, number][] };
   curves: Record<string, RecoveryCurves>;
   evaluations: Record<string, ModelEvaluation>;
 }
+
+/** The same in a run, and when that began. */
+type Memory = Stored & { started: number };
 
 /** Runs what an earlier run with the same settings has not finished, and writes the report. */
 export async function quickstart({ out, sizes = quickstartSizes, seed = 0, command, backend, signal, onProgress }: QuickstartOptions): Promise<QuickstartResult> {
@@ -93,7 +98,7 @@ export async function quickstart({ out, sizes = quickstartSizes, seed = 0, comma
   const teacherState = await loadTeacher();
   const teacher = await loadDiT(teacherState);
   const teacherHash = await stateDictHash(teacherState);
-  const memory = await recall(out, JSON.stringify({ sizes, seed, lr, guidance, teacherHash }));
+  const memory = await recall(out, JSON.stringify({ sizes, seed, lr, guidance, teacherHash, backend }), started);
   const task = (name: string): LongTaskOptions => ({ signal, onProgress: (event) => onProgress?.({ ...event, task: name }) });
 
   const latents = await encodeDataset(firstImages(data, sizes.images), vae, task('encode images'));
@@ -116,9 +121,11 @@ export async function quickstart({ out, sizes = quickstartSizes, seed = 0, comma
   const real = await referenceFeatures(network, test, sizes.references, task('features of real images'));
   const rows: ReportRow[] = [];
   for (const [name, model, kept] of [['Teacher', teacher, undefined], ...choices.map((c) => [c.name, students.get(c.name)!, c.kept] as const)] as const) {
-    const evaluation = (memory.evaluations[name] ??= await measured(model, vae, network, real, { sizes, seed, task: task(`measure ${name}`) }));
-    await remember(out, memory);
-    rows.push(toRow(name, model, evaluation, kept));
+    if (memory.evaluations[name] === undefined) {
+      memory.evaluations[name] = await measured(model, vae, network, real, { sizes, seed, task: task(`measure ${name}`) });
+      await remember(out, memory);
+    }
+    rows.push(toRow(name, model, memory.evaluations[name], kept));
   }
 
   const unrecovered = await shallowCopy(teacher, memory.masks.kept);
@@ -133,7 +140,6 @@ export async function quickstart({ out, sizes = quickstartSizes, seed = 0, comma
     strips.push({ name, png });
   }
 
-  const seconds = (performance.now() - started) / 1000;
   const report: Report = {
     title: 'A shallow diffusion transformer, learned',
     summary: `A ${teacher.blocks.length}-layer DiT trained on Fashion-MNIST was cut to ${half} layers. Which layers stay was learned in ${sizes.maskSteps} steps; then the shallow model was recovered by distillation with masked activations in ${sizes.recoverySteps} steps. ShortGPT's choice and BK-SDM's are recovered alike.`,
@@ -149,7 +155,7 @@ export async function quickstart({ out, sizes = quickstartSizes, seed = 0, comma
       sampling: `DPM-Solver++, ${sizes.samplingSteps} steps, guidance ${guidance} (${shownGuidance} for the pictures)`,
       'measured on': `${sizes.samples} samples against ${sizes.references} test images`,
       teacher: teacherHash,
-      seconds: Math.round(seconds),
+      seconds: Math.round(secondsOf(memory)),
     },
     depth: teacher.blocks.length,
     rows,
@@ -159,7 +165,7 @@ export async function quickstart({ out, sizes = quickstartSizes, seed = 0, comma
     recovery: choices.map(({ name }) => ({ name, points: smooth(memory.curves[name]!.mse) })),
     notes: [
       `Numbers are measured with a small classifier's features on ${sizes.samples} samples: compare them with each other, not with published ones.`,
-      'Images per second include classifier-free guidance and the autoencoder, and were measured while this report was made.',
+      'Images per second include classifier-free guidance and the autoencoder, and were measured when each model was.',
       'One seed and few steps: which choice comes out ahead here is an anecdote; docs/results has several seeds and more steps.',
     ],
   };
@@ -201,9 +207,11 @@ async function recovered({ name, criterion, kept, groups, confidence }: Choice, 
     command,
   };
   await writeFileAtomic(path, await saveModel(student, { dtype: 'F16', metadata: [pruneMetadata(record)] }));
+  student.dispose();
   memory.curves[name] = curves;
   await remember(out, memory);
-  return student;
+  // what is measured is what is in the file, whether the run was stopped here or not
+  return loadDiT(await loadSafetensors(path));
 }
 
 function measured(model: DiT, vae: AutoencoderKL, network: FeatureNetwork, real: ExtractedFeatures, { sizes, seed, task }: { sizes: QuickstartSizes; seed: number; task: LongTaskOptions }): Promise<ModelEvaluation> {
@@ -248,18 +256,22 @@ function smooth(points: readonly (readonly [number, number])[]): [number, number
   return out;
 }
 
-async function recall(out: string, settings: string): Promise<Memory> {
-  const fresh: Memory = { settings, curves: {}, evaluations: {} };
+async function recall(out: string, settings: string, started: number): Promise<Memory> {
+  const fresh: Stored = { settings, curves: {}, evaluations: {} };
   try {
-    const stored = JSON.parse(await readFile(join(out, 'progress.json'), 'utf8')) as Memory;
-    return stored.settings === settings ? stored : fresh;
+    const stored = JSON.parse(await readFile(join(out, 'progress.json'), 'utf8')) as Stored;
+    return { ...(stored.settings === settings ? stored : fresh), started };
   } catch {
-    return fresh; // the first run, or one that was made by something else
+    return { ...fresh, started }; // the first run, or one that was made by something else
   }
 }
 
+/** Seconds of this run and of those before it. */
+const secondsOf = ({ seconds = 0, started }: Memory): number => seconds + (performance.now() - started) / 1000;
+
 function remember(out: string, memory: Memory): Promise<void> {
-  return writeFileAtomic(join(out, 'progress.json'), JSON.stringify(memory));
+  const { started: _, ...kept } = memory;
+  return writeFileAtomic(join(out, 'progress.json'), JSON.stringify({ ...kept, seconds: secondsOf(memory) }));
 }
 
 async function exists(path: string): Promise<boolean> {
