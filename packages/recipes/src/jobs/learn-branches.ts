@@ -43,24 +43,18 @@ export async function learnBranchesJob({ faster, steps, batch, parts, lr, gateLr
   checkBatch(batch, data, context);
   await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'learn-branches', data: data.hash, model: sha256, faster, steps, batch, lr, gateLr, images, seed }, { command: context.command, every: job.saveEvery, ...(job.keepEvery === undefined ? {} : { keepEvery: job.keepEvery }) });
   const latents = await data.latents();
-  const learned = await learnBranches(model, latents, { faster, steps, batchSize: batch, parts, lr, gateLr, seed, ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'branches.json' })), collective: context.collective });
-  if (!leads(context)) return;
-  const { attention, mlp } = learned.decision.droppedBranches;
-  const kept = model.blocks.map((_, i) => i).filter((i) => !attention.includes(i) || !mlp.includes(i));
-  const branches = { attention: attention.filter((i) => kept.includes(i)), mlp: mlp.filter((i) => kept.includes(i)) };
-  const stored: StoredDecision & Record<string, unknown> = {
-    kept,
-    branches,
-    depth: model.blocks.length,
-    confidence: learned.decision.groups.map((g) => g.confidence),
-    teacher: { name, sha256 },
-    speed: { asked: faster, promised: learned.faster, ...(learned.measured === undefined ? {} : { measured: learned.measured }) },
-    costs: learned.costs,
-    seed,
-    command: context.command,
-    losses: learned.losses,
+  /** A decision as `prune` takes it. */
+  const stored = ({ droppedBranches: { attention, mlp }, groups }: BranchDecision): StoredDecision & Required<Pick<StoredDecision, 'branches'>> => {
+    const kept = model.blocks.map((_, i) => i).filter((i) => !attention.includes(i) || !mlp.includes(i));
+    return { kept, branches: { attention: attention.filter((i) => kept.includes(i)), mlp: mlp.filter((i) => kept.includes(i)) }, depth: model.blocks.length, confidence: groups.map((g) => g.confidence), teacher: { name, sha256 }, seed, command: context.command };
   };
-  await write(job.out, JSON.stringify(stored));
+  const store = async (decision: BranchDecision): Promise<Uint8Array> => new TextEncoder().encode(JSON.stringify(stored(decision)));
+  const learned = await learnBranches(model, latents, { faster, steps, batchSize: batch, parts, lr, gateLr, seed, ...(run === undefined ? context : run.checkpointing(store, context, { name: 'branches.json' })), collective: context.collective });
+  if (!leads(context)) return;
+  const decision = stored(learned.decision);
+  const { kept, branches } = decision;
+  const speed = { asked: faster, promised: learned.faster, ...(learned.measured === undefined ? {} : { measured: learned.measured }) };
+  await write(job.out, JSON.stringify({ ...decision, speed, costs: learned.costs, losses: learned.losses }));
   console.log(`keep layers ${kept.join(',')}${branches.attention.length > 0 ? `, ${branches.attention.join(',')} without attention` : ''}${branches.mlp.length > 0 ? `, ${branches.mlp.join(',')} without the MLP` : ''}: ${speedOf(learned)}`);
 }
 
@@ -71,6 +65,3 @@ function speedOf({ faster, measured }: LearnedBranches): string {
   const [lower, upper] = measured.quartiles;
   return `${promised}, ${measured.faster.toFixed(2)} (${lower.toFixed(2)} to ${upper.toFixed(2)}) as measured in turns with the whole: ${measured.hooked.toFixed(1)} ms in place of ${measured.whole.toFixed(1)}`;
 }
-
-/** A decision so far. */
-const storedDecision = async (decision: BranchDecision): Promise<Uint8Array> => new TextEncoder().encode(JSON.stringify(decision));

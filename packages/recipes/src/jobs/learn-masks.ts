@@ -56,27 +56,23 @@ export async function learnMasksJob(job: LearnMasksJob, context: JobContext): Pr
   checkBatch(batch, data, context);
   await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'learn-masks', data: data.hash, model: sha256, groups: job.groups, steps, batch, lr, gateLr, update, images, per: per ?? null, stopAt: stopAt ?? null, warmStart: warmStart ?? null, seed }, { command: context.command, every: job.saveEvery, ...(job.keepEvery === undefined ? {} : { keepEvery: job.keepEvery }) });
   const latents = await data.latents();
-  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, parts: job.parts, recompute: job.recompute, lr: job.lr, gateLr: job.gateLr, update: job.update, ...(job.per === undefined ? {} : { per: job.per }), seed, ...(job.stopAt === undefined ? {} : { stop: { confidence: job.stopAt, stableSteps: job.steps / 10 } }), ...(job.warmStart === undefined ? {} : { warmStart: await scoresOf(job.warmStart, model, latents, job.seed, context) }), ...(run === undefined ? context : run.checkpointing(storedDecision, context, { name: 'masks.json' })), collective: context.collective });
-  if (!leads(context)) return;
-  const kept = decision.groups.map((g) => g.kept.length);
-  const sizes = typeof groups === 'string' ? decision.groups.map(() => Number(groups.split(':')[1])) : groups.map(([, size]) => size);
-  const stored: StoredDecision & Record<string, unknown> = {
+  const sizes = parseGroups(groups, depth).map(({ size }) => size);
+  /** A decision as `prune` takes it. */
+  const stored = (decision: Decision): StoredDecision => ({
     kept: decision.kept,
     depth,
     confidence: decision.groups.map((g) => g.confidence),
-    groups: kept.map((n, i) => [n, sizes[i]!]),
+    groups: decision.groups.map((g, i) => [g.kept.length, sizes[i]!]),
     teacher: { name, sha256 },
-    seed: job.seed,
+    seed,
     command: context.command,
-    history: history.rows,
-    losses,
-  };
-  await write(job.out, JSON.stringify(stored));
+  });
+  const store = async (decision: Decision): Promise<Uint8Array> => new TextEncoder().encode(JSON.stringify(stored(decision)));
+  const { decision, history, losses } = await learnMasks(model, latents, { groups, steps: job.steps, batchSize: job.batch, parts: job.parts, recompute: job.recompute, lr: job.lr, gateLr: job.gateLr, update: job.update, ...(job.per === undefined ? {} : { per: job.per }), seed, ...(job.stopAt === undefined ? {} : { stop: { confidence: job.stopAt, stableSteps: job.steps / 10 } }), ...(job.warmStart === undefined ? {} : { warmStart: await scoresOf(job.warmStart, model, latents, job.seed, context) }), ...(run === undefined ? context : run.checkpointing(store, context, { name: 'masks.json' })), collective: context.collective });
+  if (!leads(context)) return;
+  await write(job.out, JSON.stringify({ ...stored(decision), history: history.rows, losses }));
   console.log(`keep ${decision.kept.join(',')} (confidence ${decision.groups.map((g) => g.confidence.toFixed(2)).join(' ')})`);
 }
-
-/** A decision so far. */
-const storedDecision = async (decision: Decision): Promise<Uint8Array> => new TextEncoder().encode(JSON.stringify(decision));
 
 /** Scores of a criterion, high where a layer matters. */
 async function scoresOf(criterion: NonNullable<LearnMasksJob['warmStart']>, model: Prunable, latents: LatentDataset, seed: number, context: LongTaskOptions): Promise<{ scores: number[]; keep: 'highest' | 'lowest' }> {
