@@ -96,6 +96,9 @@ const isOwnSolver = (solver: Solver): solver is 'dpm' | 'ddim' | 'ddpm' => ['dpm
 /** The classes that DiT's `sample.py` shows. */
 const shownClasses = [207, 360, 387, 974, 88, 979, 417, 279];
 
+/** The same, or the first ones of a model of other classes. */
+const shownOf = (numClasses: number): number[] => (numClasses === imagenetClasses.length ? shownClasses : Array.from({ length: Math.min(8, numClasses) }, (_, label) => label));
+
 /** Draws with the weights of a reference, as its `sample.py` does. */
 async function sampleReferenceJob(job: SampleJob, path: string, context: JobContext): Promise<void> {
   // torchvision's save_image: two black pixels between and around images
@@ -104,7 +107,7 @@ async function sampleReferenceJob(job: SampleJob, path: string, context: JobCont
   const model = await openReferenceModel({ ...job, ckpt: path }, context);
   const preview = job.preview === undefined || !leads(context) ? undefined : await Preview.open(job.preview, `${job.out.replace(/\.\w+$/, '')}.preview.png`, context);
   const { numClasses } = model;
-  const named = job.classes?.map((text) => labelOf(text, numClasses)) ?? (job.count === undefined ? shownClasses.filter((label) => label < numClasses) : undefined);
+  const named = job.classes?.map((text) => labelOf(text, numClasses)) ?? (job.count === undefined ? shownOf(numClasses) : undefined);
   const labels = labelsFor(job, named ?? [], numClasses);
   try {
     await sink.check(labels.length);
@@ -149,6 +152,7 @@ class Preview {
       images.dispose();
       await write(this.path, png);
     });
+    this.#last.catch(() => {}); // told at the end
   }
 
   async close(): Promise<void> {
