@@ -66,6 +66,7 @@ describe('bad input ends in one line and exit code 1, and nothing is written', (
     ['a configuration that is none', ['prune', '--ckpt', 'teacher.safetensors', '--keep', '1', '--config', 'null.json', '--out', 'sub/x.safetensors'], /null\.json is no model's configuration: it holds null/],
     ['two ways to choose', ['prune', '--keep', '1', '--method', 'oracle'], /one of --masks, --keep and --method is \["--keep", "--method"\], expected exactly one/],
     ['a decision for another model', ['prune', '--masks', 'nothing.json'], /nothing\.json cannot be read as a decision/],
+    ['a configuration that is none', ['train', '--family', 'DiT', '--config', 'null.json', '--fast'], /null\.json holds null, expected an object/],
     ['a data folder that is not there', ['train', '--data', 'no-such-folder'], /data folder no-such-folder cannot be read/],
     ['weights that are not here, and no network', ['sample', '--model', 'DiT-D14/2', '--ckpt', 'tinydit-d14'], /TinyDiT-D14-MaskedKD-500K\.pt is not in the cache, and offline nothing is fetched; fetch https:.* and put it at/],
     ['weights without the name of their model', ['sample', '--ckpt', 'x.pt'], /--model is missing, expected the name of the checkpoint's model, one of DiT-S\/2/],
@@ -142,8 +143,12 @@ describe('jobs', () => {
   });
 
   it('learns masks, prunes, recovers and samples from files, and the shallow model carries its record', async () => {
-    const learned = await run('learn-masks', '--model', 'teacher.safetensors', '--steps', '2', '--batch', '4', '--images', '100', '--out', 'masks.json');
+    const learned = await run('learn-masks', '--model', 'teacher.safetensors', '--steps', '2', '--batch', '4', '--images', '100', '--run', 'a run', '--out', 'masks.json');
     expect(learned.code, learned.stderr).toBe(0);
+    // what a run has learned so far is a decision too
+    expect((await run('prune', '--model', 'teacher.safetensors', '--masks', 'a run/masks.json', '--out', 'so-far.safetensors')).code).toBe(0);
+    const soFar = readPruneRecord((await loadSafetensors(file('so-far.safetensors'))).metadata)!;
+    expect(soFar).toMatchObject({ criterion: 'learned', groups: [[1, 2], [1, 2]], learnedBy: "tinyfusion learn-masks --model teacher.safetensors --steps 2 --batch 4 --images 100 --run 'a run' --out masks.json --backend wasm" });
     const pruned = await run('prune', '--model', 'teacher.safetensors', '--masks', 'masks.json', '--out', 'shallow.safetensors');
     expect(pruned.code, pruned.stderr).toBe(0);
     const record = readPruneRecord((await loadSafetensors(file('shallow.safetensors'))).metadata);
@@ -247,6 +252,8 @@ describe('weights of a reference', () => {
     const { code, stderr, stdout } = await draw('a.png');
     expect(stderr).toMatch(/sample: 3\/3 step/);
     expect([code, stdout.trim()]).toEqual([0, 'wrote a.png']);
+    // all of its classes where none is named
+    expect(await run('sample', '--model', name, '--ckpt', 'reference.pt', '--heads', '6', '--vae', 'vae.npz', '--solver', solver, '--steps', '3', '--out', 'four')).toMatchObject({ code: 0, stdout: 'wrote 4 images in four\n' });
     await draw('b.png');
     await draw('c.png', '--seed', '5464');
     const [a, b, c] = ['a.png', 'b.png', 'c.png'].map((png) => readFileSync(file(png))) as [Buffer, Buffer, Buffer];

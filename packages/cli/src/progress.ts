@@ -63,6 +63,7 @@ function lines(): ProgressDisplay {
       if (!done && now - last < LINE_SECONDS * 1000) return;
       last = now;
       console.error(`${event.task}: ${event.step}${event.total === undefined ? '' : `/${event.total}`} ${event.unit}${timing(event, start)}${numbers(event)}`);
+      if (done) start = undefined; // one of the same name may follow, with a clock of its own
     },
   };
 }

@@ -53,7 +53,7 @@ export async function runJob({ backend, debug = false, workers = 1, run }: JobOp
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   const display = progressDisplay();
-  const command = `tinyfusion ${process.argv.slice(2).join(' ')}`;
+  const command = `tinyfusion ${process.argv.slice(2).map(quoted).join(' ')}`;
   try {
     const ranks = launchedByMpi()?.size ?? 1;
     if (ranks > 1 && !shared) throw new ArgumentError('the number of processes', ranks, 'one, as this job is not shared among several (train, distill, learn-masks, learn-branches, sample, evaluate and stats are); start it without mpirun');
@@ -91,6 +91,9 @@ export async function runJob({ backend, debug = false, workers = 1, run }: JobOp
     process.off('SIGTERM', stop);
   }
 }
+
+/** An argument as a shell takes it. */
+const quoted = (argument: string): string => (/^[\w@%+=:,./~^-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`);
 
 /** How long a step of a model may take until a thread that does not stop is ended, ms. */
 const GRACE = 60_000;
