@@ -7,7 +7,7 @@ import { type Prunable, objectiveOf } from './objective.js';
 import { overAllStacks } from './stacks.js';
 
 export interface ActivationLayersOptions extends LongTaskOptions {
-  /** Batches of 32 that are looked at. Default 8. */
+  /** Batches of 32 that are looked at, fewer where the data have fewer. Default 8. */
   batches?: number;
   seed?: number;
 }
@@ -17,7 +17,7 @@ export async function activationLayers(model: Prunable, data: LatentDataset, { b
   const statistics = new ActivationStatistics();
   const hook = overAllStacks(model, statistics.hook);
   const rng = createRng(seed);
-  const drawn = data.batches(32, rng.split('data'));
+  const drawn = data.batches(Math.min(32, data.labels.length), rng.split('data'));
   const objective = objectiveOf<Prunable>(model);
   for (let i = 0; i < batches; i++) {
     throwIfCancelled(signal, 'activations');

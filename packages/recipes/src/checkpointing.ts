@@ -1,5 +1,6 @@
 import type { Ema } from '@tinyfusion/train';
 import type { StateDict } from '@tinyfusion/weights';
+import { checkCount } from './check-options.js';
 import type { KeepOptions } from './loop.js';
 
 /** Options of recipes whose run can be kept, so that it goes on after whatever ended it. */
@@ -18,10 +19,12 @@ export interface Checkpointing<T> {
 
 /**
  * Keeps a run as its options say.
+ * @throws ArgumentError where it is to be saved every so many steps that are no count
  * @param ema averages that are in place while the result is stored
  */
 export function keeping<T>({ resume, checkpoint }: Checkpointing<T>, result: (step: number) => T | Promise<T>, ema?: Ema): KeepOptions | undefined {
   if (resume === undefined && checkpoint === undefined) return undefined;
+  if (checkpoint !== undefined) checkCount('checkpoint.every', checkpoint.every);
   return {
     resume,
     every: checkpoint?.every ?? Infinity,

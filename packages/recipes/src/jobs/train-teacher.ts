@@ -62,6 +62,7 @@ async function configFor(family: keyof Families, { shape, numClasses, name }: Tr
   } catch (cause) {
     throw new DataError(`${path} cannot be read as JSON: ${(cause as Error).message}`, { cause });
   }
+  if (typeof changes !== 'object' || changes === null || Array.isArray(changes)) throw new DataError(`${path} holds ${JSON.stringify(changes).slice(0, 40)}, expected an object of what differs, e.g. {"hiddenSize": 384}`);
   const unknown = Object.keys(changes).filter((key) => !(key in base));
   if (unknown.length > 0) throw new ArgumentError('--config', unknown.join(', '), `some of ${Object.keys(base).join(', ')}`);
   for (const [key, fixed] of Object.entries({ inputSize: height, inChannels, numClasses })) if (key in changes && changes[key] !== fixed) throw new ArgumentError(`--config: ${key}`, changes[key], `${fixed}, which the data have`);
