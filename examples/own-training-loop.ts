@@ -44,5 +44,6 @@ for (let step = saved?.step ?? 0; step < steps; step++) {
   if (step % 20 === 0 || step + 1 === steps) console.log(`step ${step}, loss ${(await loss.data())[0]!.toFixed(3)}`);
   tf.dispose([loss, ...gradients]);
 }
-await writeFileAtomic(file, await saveTrainingState({ model, optimizer, ema }, { step: steps, draws: rng.state() }));
-console.log(`${steps} steps → ${file}`);
+const done = Math.max(steps, saved?.step ?? 0); // a file of more steps stays one of so many
+await writeFileAtomic(file, await saveTrainingState({ model, optimizer, ema }, { step: done, draws: rng.state() }));
+console.log(`${done} steps → ${file}`);
