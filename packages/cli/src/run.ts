@@ -75,14 +75,15 @@ export async function runJob({ backend, debug = false, workers = 1, run }: JobOp
     if (leads()) console.error(`backend: ${choice.name} (${choice.why}${gpu?.installed === false && backend === 'webgpu' ? `; ${gpu.why}` : ''})`);
     await act({ signal: controller.signal, onProgress: leads() ? display.onProgress : undefined, backend: choice.name, command, collective });
     await collective?.close();
-  } catch (error) {
+  } catch (thrown) {
     display.close();
+    const error = firstOf(thrown);
     if (error instanceof CancelledError || (TinyFusionError.isInstance(error) && error.code === 'CANCELLED')) {
       if (leads()) console.error(resumes ? 'stopped. What is finished is kept; the same command goes on from there.' : 'stopped. The same command begins anew; with --run <folder>, where a job has it, it would go on.');
       process.exitCode = 130;
       await collective?.close();
     } else {
-      report(error, debug, collective);
+      report(debug ? thrown : error, debug, collective);
       process.exitCode = 1;
     }
   } finally {
@@ -91,6 +92,9 @@ export async function runJob({ backend, debug = false, workers = 1, run }: JobOp
     process.off('SIGTERM', stop);
   }
 }
+
+/** What went wrong first, where what it left could not be closed either. */
+const firstOf = (error: unknown): unknown => (error instanceof Error && 'suppressed' in error ? firstOf(error.suppressed) : error);
 
 /** An argument as a shell takes it. */
 const quoted = (argument: string): string => (/^[\w@%+=:,./~^-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`);
