@@ -36,6 +36,7 @@ interface Waiting {
 const worker = new Worker(new URL('./worker/worker.ts', import.meta.url), { type: 'module', name: 'studio' });
 const waiting = new Map<number, Waiting>();
 let calls = 0;
+let ended: StudioError | undefined;
 let onMemory: (memory: Memory) => void = () => {};
 
 worker.addEventListener('message', ({ data }: MessageEvent<Reply>) => {
@@ -49,7 +50,8 @@ worker.addEventListener('message', ({ data }: MessageEvent<Reply>) => {
 });
 
 worker.addEventListener('error', (event) => {
-  for (const { reject } of waiting.values()) reject(new StudioError('WORKER', `the worker has ended: ${event.message || 'it could not be loaded'}; reload the page`));
+  ended = new StudioError('WORKER', `the worker has ended: ${event.message || 'it could not be loaded'}; reload the page`);
+  for (const { reject } of waiting.values()) reject(ended);
   waiting.clear();
 });
 
@@ -57,6 +59,7 @@ worker.addEventListener('error', (event) => {
 export function call<P extends Procedure>(name: P, args: Args<P>, { signal, onEvent }: CallOptions<P> = {}): Promise<Result<P>> {
   const id = calls++;
   return new Promise<Result<P>>((resolve, reject) => {
+    if (ended !== undefined) return reject(ended);
     waiting.set(id, { onEvent, resolve, reject } as Waiting);
     worker.postMessage({ call: id, name, args } satisfies Request);
     const abort = (): void => worker.postMessage({ abort: id } satisfies Request);

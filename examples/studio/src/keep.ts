@@ -1,6 +1,6 @@
 /**
- * What outlives the page, in IndexedDB: settings and plots by the page, models and runs by the worker. Where the browser
- * gives no storage (some private windows) nothing is kept, and everything else works.
+ * What outlives the page, in IndexedDB: settings and plots by the page, models and runs by the worker. What the browser does
+ * not store (some private windows, a full disk) is held as long as the page is there, and everything else works.
  */
 
 const open = (): Promise<IDBDatabase> =>
@@ -13,24 +13,37 @@ const open = (): Promise<IDBDatabase> =>
 
 let database: Promise<IDBDatabase> | undefined;
 
-async function using<T>(mode: IDBTransactionMode, act: (store: IDBObjectStore) => IDBRequest<T>): Promise<T | undefined> {
-  try {
-    database ??= open();
-    const store = (await database).transaction('kept', mode).objectStore('kept');
-    return await new Promise<T>((resolve, reject) => {
-      const request = act(store);
-      request.addEventListener('success', () => resolve(request.result));
-      request.addEventListener('error', () => reject(request.error));
-    });
-  } catch {
-    return undefined;
-  }
+/** What was not stored. */
+const held = new Map<string, unknown>();
+
+async function using<T>(mode: IDBTransactionMode, act: (store: IDBObjectStore) => IDBRequest<T>): Promise<T> {
+  database ??= open();
+  const transaction = (await database).transaction('kept', mode);
+  const request = act(transaction.objectStore('kept'));
+  return new Promise((resolve, reject) => {
+    // not before the end: that is where a full disk shows
+    transaction.addEventListener('complete', () => resolve(request.result));
+    transaction.addEventListener('abort', () => reject(transaction.error));
+  });
 }
 
 /** What was kept under a name, or nothing. */
-export const recall = <T>(name: string): Promise<T | undefined> => using('readonly', (store) => store.get(name) as IDBRequest<T>);
+export async function recall<T>(name: string): Promise<T | undefined> {
+  if (held.has(name)) return held.get(name) as T;
+  return using('readonly', (store) => store.get(name) as IDBRequest<T>).catch(() => undefined);
+}
 
 /** Keeps a value that can be cloned. */
-export const keep = async (name: string, value: unknown): Promise<void> => void (await using('readwrite', (store) => store.put(value, name)));
+export async function keep(name: string, value: unknown): Promise<void> {
+  try {
+    await using('readwrite', (store) => store.put(value, name));
+    held.delete(name);
+  } catch {
+    held.set(name, value);
+  }
+}
 
-export const forget = async (name: string): Promise<void> => void (await using('readwrite', (store) => store.delete(name)));
+export async function forget(name: string): Promise<void> {
+  held.delete(name);
+  await using('readwrite', (store) => store.delete(name)).catch(() => undefined);
+}

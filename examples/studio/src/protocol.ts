@@ -150,6 +150,9 @@ export interface Measured {
   readonly agreement: number;
   readonly imagesPerSecond: number;
   readonly count: number;
+  /** How they were drawn; absent where an earlier version of the page measured. */
+  readonly steps?: number;
+  readonly guidance?: number;
 }
 
 /** What is left of earlier visits, for the model at hand. */

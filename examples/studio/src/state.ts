@@ -54,8 +54,8 @@ export interface State {
   readonly drawing: boolean;
   readonly pictures: Partial<Readonly<Record<Who, Preview>>>;
   readonly preparing: Partial<Readonly<Record<Who, Preparing>>>;
-  /** What the student's pictures are of: said above them. */
-  readonly shown: { readonly labels: readonly number[]; readonly student: string };
+  /** What the pictures are of: how they are drawn, and the student in words, said above its own. */
+  readonly shown: { readonly draw: DrawSettings | undefined; readonly student: string };
   readonly tab: TabName;
   readonly left: Pick<Kept, 'learn' | 'recover'>;
   readonly learn: LearnSettings;
@@ -94,7 +94,7 @@ export let state: State = {
   drawing: false,
   pictures: {},
   preparing: {},
-  shown: { labels: [], student: '' },
+  shown: { draw: undefined, student: '' },
   tab: 'choose',
   left: { learn: undefined, recover: undefined },
   learn: { group: 2, steps: 100, batchSize: 32, seed: 0 },
@@ -119,17 +119,24 @@ export function update(part: Partial<State>): void {
   state = { ...state, ...part };
   if (due) return;
   due = true;
-  // a hidden page has no frames, and its work goes on
-  (document.hidden ? (act: () => void) => void setTimeout(act, 250) : requestAnimationFrame)(() => {
+  // a page that is hidden, or will be, has no frames, and its work goes on
+  const frame = requestAnimationFrame(tell);
+  const timer = setTimeout(tell, 250);
+  function tell(): void {
+    cancelAnimationFrame(frame);
+    clearTimeout(timer);
     due = false;
     for (const watcher of watchers) watcher(state);
-  });
+  }
 }
 
 /** Changes one of the settings, and leaves the others as they are now: a view may show them as they were a frame ago. */
 export const amend = <K extends 'draw' | 'learn' | 'recover' | 'measuring'>(settings: K, part: Partial<State[K]>): void => update({ [settings]: { ...state[settings], ...part } });
 
 export const watch = (watcher: (state: State) => void): void => void watchers.push(watcher);
+
+/** Sizes of groups that each stack of a model divides into, half of which can stay. */
+export const groupSizes = ({ depth, stacks }: ModelInfo): number[] => range(depth).map((i) => i + 1).filter((size) => size % 2 === 0 && size <= 8 && stacks.every((own) => own % size === 0));
 
 /** Whether two choices keep the same blocks. */
 export const sameBlocks = (a: Choice | undefined, b: Choice | undefined): boolean => String(a?.kept) === String(b?.kept);

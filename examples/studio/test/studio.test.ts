@@ -1,3 +1,6 @@
+import '@tensorflow/tfjs';
+import { createRng } from '@tinyfusion/core';
+import { AutoencoderKL, saveModel } from '@tinyfusion/models';
 import { readPruneRecord } from '@tinyfusion/pruning';
 import { parseSafetensors } from '@tinyfusion/weights';
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -60,7 +63,7 @@ async function quiet(on: Page): Promise<void> {
 const summary = (on: Page): Promise<string> => on.locator('.blocks .summary').innerText();
 const blocksOn = (on: Page): Promise<number[]> => on.locator('.block').evaluateAll((all) => all.flatMap((block, i) => (block.getAttribute('aria-pressed') === 'true' ? [i] : [])));
 const tab = (on: Page, name: string): Promise<void> => on.getByRole('tab', { name }).click();
-const settle = async (on: Page, panel: string, label: string, value: number): Promise<void> => {
+const settle = async (on: Page, panel: string, label: string, value: number | ''): Promise<void> => {
   const field = on.locator(`#panel-${panel}`).getByLabel(label, { exact: true });
   await field.fill(String(value));
   await field.blur();
@@ -143,6 +146,34 @@ test('what is typed is what is used, however slowly the page is drawn', async ()
   await page.waitForTimeout(500);
   expect([await field('Steps').inputValue(), await field('Seed').inputValue()]).toEqual(['17', '5']);
   for (const [i, label] of ['Steps', 'Batch', 'Seed'].entries()) await settle(page, 'choose', label, Number(before[i]));
+  // nothing is no number
+  await settle(page, 'choose', 'Steps', '');
+  expect(await field('Steps').inputValue()).toBe(before[0]);
+}, 2 * MINUTE);
+
+test('pictures are what is said of them, however they came to be drawn', async () => {
+  const pixels = (who: string): Promise<string> => page.locator(`canvas.${who}`).evaluateAll((all) => all.map((canvas) => (canvas as HTMLCanvasElement).toDataURL()).join());
+  const before = await pixels('teacher');
+  const draw = page.locator('.settings');
+  await draw.getByLabel('Steps').fill('4');
+  await draw.getByLabel('Seed').fill('7');
+  await draw.getByLabel('Seed').blur();
+  // the student is drawn by itself, and the teacher with it: from the same noise
+  await page.getByRole('button', { name: /^Block 5,/ }).click();
+  await expect.poll(() => page.locator('.pictures').getAttribute('aria-busy')).toBe('true');
+  await quiet(page);
+  await drawn(page);
+  expect(await pixels('teacher')).not.toBe(before);
+  // nothing to draw is no error, and leaves what is said of what there is
+  for (const chip of await page.locator('.chip').all()) await chip.click();
+  await page.getByRole('button', { name: /^Block 5,/ }).click();
+  await page.waitForTimeout(800);
+  await quiet(page);
+  expect(await page.getByRole('alert').count()).toBe(0);
+  expect(await page.locator('.rate.student').innerText()).toMatch(/^Student\s+7 blocks/);
+  for (const chip of await page.locator('.chip').all()) await chip.click();
+  await draw.getByLabel('Seed').fill('1');
+  await draw.getByLabel('Seed').blur();
 }, 2 * MINUTE);
 
 test('a block that is left out costs something at once', async () => {
@@ -209,7 +240,7 @@ test('recovers, and measures what came of it', async () => {
   await page.getByRole('button', { name: 'Measure the student' }).click();
   await quiet(page);
   const row = await page.locator('tbody tr').first().innerText();
-  expect(row).toMatch(/recovered 4 steps\s+\d+\s+[\d.]+\s+[\d.]+\s+[01]\.\d\d\s+[01]\.\d\d/);
+  expect(row).toMatch(/recovered 4 steps\s+drawn in 10 steps, guidance 1\.5\s+\d+\s+[\d.]+\s+[\d.]+\s+[01]\.\d\d\s+[01]\.\d\d/);
   await page.screenshot({ path: join(screenshots, 'measured.png'), fullPage: true });
 }, 5 * MINUTE);
 
@@ -254,9 +285,80 @@ test('hands over a file that says what it is, and takes it back', async () => {
   await other.getByRole('alert').waitFor();
   await expect.poll(() => other.getByRole('alert').innerText()).toMatch(/holiday\.pt/);
   await expect.poll(() => other.locator('#model-title').innerText()).toBe('fashion-mnist teacher');
+  // a damaged one is left where it is
+  await other.evaluate(
+    () =>
+      new Promise((resolve) => {
+        indexedDB.open('tinyfusion-studio', 1).addEventListener('success', (event) => {
+          const store = (event.target as IDBOpenDBRequest).result.transaction('kept', 'readwrite').objectStore('kept');
+          store.get('student').addEventListener('success', (got) => store.put({ ...(got.target as IDBRequest<object>).result, file: new Uint8Array(9) }, 'student').addEventListener('success', resolve));
+        });
+      }),
+  );
+  await other.reload();
+  await drawn(other);
   expect(other.problems).toEqual([]);
   await other.context().close();
 }, 5 * MINUTE);
+
+/** Gives a worker's script lines of its own. */
+async function inWorker(on: Page, lines: string): Promise<void> {
+  await on.route('**/worker-*.js', async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: `${lines}\n${await response.text()}` });
+  });
+}
+
+test('works where nothing can be stored, and after files could not be fetched', async () => {
+  const own = await visit();
+  await inWorker(own, "indexedDB.open = () => { throw new Error('no storage'); };");
+  await own.goto(url);
+  // a click while both are drawn first leaves neither half drawn
+  await own.waitForFunction(() => document.querySelector('.block:not(.ghost)') !== null && document.querySelector('.job') === null);
+  await own.locator('.settings').getByLabel('Steps').fill('4');
+  await own.getByRole('button', { name: /^Block 4/ }).click();
+  await drawn(own);
+  await tab(own, 'Recover');
+  await settle(own, 'recover', 'Steps', 14);
+  await settle(own, 'recover', 'Batch', 2);
+  await own.getByRole('button', { name: 'Recover', exact: true }).click();
+  await own.waitForFunction(() => Number(/step (\d+)/.exec(document.querySelector('.job p')?.textContent ?? '')?.[1]) >= 3);
+  await own.locator('.job').getByRole('button', { name: 'Stop' }).click();
+  await quiet(own);
+  await expect.poll(() => summary(own)).toMatch(/recovered in \d+ steps/);
+  await own.getByRole('button', { name: /^Go on from step \d+ of 14/ }).click();
+  await quiet(own);
+  await expect.poll(() => summary(own)).toContain('recovered in 14 steps');
+  expect(await own.locator('#panel-recover .curve svg').getAttribute('aria-label')).toContain('in 14 steps');
+  await tab(own, 'Measure');
+  await settle(own, 'measure', 'Samples', 20);
+  await own.route('**/features*', (route) => route.abort(), { times: 1 });
+  const measure = own.getByRole('button', { name: 'Measure the student' });
+  await measure.click();
+  await expect.poll(() => own.getByRole('alert').innerText()).toContain('features.safetensors');
+  await measure.click();
+  await own.locator('tbody tr').waitFor();
+  expect(await own.locator('tbody tr').innerText()).toMatch(/recovered 14 steps\s+drawn in 10 steps, guidance 1\.5/);
+  await own.context().close();
+}, 4 * MINUTE);
+
+test('says so each time where the worker has ended', async () => {
+  const own = await visit();
+  await own.route('**/worker-*.js', (route) => route.abort());
+  await own.goto(url);
+  await own.getByRole('alert').waitFor();
+  await own.getByLabel('Close this message').click();
+  await own.getByRole('button', { name: 'SiT', exact: true }).click();
+  await expect.poll(() => own.getByRole('alert').innerText()).toContain('reload the page');
+  expect(await own.locator('.job').count()).toBe(0);
+  await own.context().close();
+}, MINUTE);
+
+/** An autoencoder of the embedded latents' shape whose pictures are of 64 by 64. */
+async function autoencoder(): Promise<Buffer> {
+  const model = new AutoencoderKL({ inChannels: 3, channels: 8, channelMultipliers: [1, 1, 1, 1], numResBlocks: 1, latentChannels: 4, groups: 8, scalingFactor: 1 }, { init: createRng(0) });
+  return Buffer.from(await saveModel(model));
+}
 
 /** Two classes in four steps: what a slow machine draws soon. */
 async function drawLittle(on: Page): Promise<void> {
@@ -271,9 +373,18 @@ test.for(['SiT', 'MAR'])('the embedded %s is cut and drawn alike', { timeout: 5 
   await own.goto(url);
   await drawn(own);
   await own.locator('.settings').getByLabel('Steps').fill('4');
+  const width = (): Promise<number> => own.locator('canvas.teacher').first().evaluate((canvas) => (canvas as HTMLCanvasElement).width);
+  const groups = own.locator('#panel-choose select');
+  await groups.selectOption({ label: '2 of every 4' });
+  await own.locator('input[type=file]').setInputFiles({ name: 'own.safetensors', mimeType: 'application/octet-stream', buffer: await autoencoder() });
+  await quiet(own);
+  expect(await width()).toBe(64);
   await own.getByRole('button', { name: family, exact: true }).click();
   await quiet(own);
   await drawn(own);
+  // what was the first one's is not taken along: its autoencoder, and groups that stacks do not divide into
+  expect(await width()).toBe(28);
+  expect(await groups.evaluate((select) => (select as HTMLSelectElement).selectedOptions[0]!.textContent)).toBe(family === 'MAR' ? '1 of every 2' : '2 of every 4');
   await expect.poll(() => own.locator('.model').innerText()).toContain(`${family}, 12 blocks`);
   await own.getByRole('button', { name: /^Oracle/ }).click();
   await quiet(own);

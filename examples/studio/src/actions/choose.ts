@@ -1,24 +1,18 @@
 import { call } from '../client';
 import type { Choice } from '../protocol';
 import { sameBlocks, state, update } from '../state';
-import { drawPictures } from './draw';
+import { drawSoon } from './draw';
 import { interruptQuiet } from './quiet';
 import { work } from './work';
 
 /** Parameters up to which the student is drawn again by itself. */
 const QUICK = 5e7;
 
-let later: ReturnType<typeof setTimeout> | undefined;
-
 /** Takes a choice of blocks, and shows what it does. */
 export function take(choice: Choice): void {
   interruptQuiet();
   update({ choice, loss: undefined, activations: undefined, record: undefined, error: undefined });
-  clearTimeout(later);
-  // several clicks are one choice
-  later = setTimeout(() => {
-    if (state.model !== undefined && state.model.parameters <= QUICK) void drawPictures(['student']);
-  }, 350);
+  if (state.model !== undefined && state.model.parameters <= QUICK) drawSoon();
 }
 
 export function toggle(block: number): void {
@@ -35,7 +29,7 @@ export function toggle(block: number): void {
 export const keepAll = (): void => take({ kept: Array.from({ length: state.model!.depth }, (_, i) => i), criterion: 'hand' });
 
 /** Remembers a choice among those tried. */
-function remember(choice: Choice): void {
+export function remember(choice: Choice): void {
   update({ tried: [...state.tried.filter((tried) => tried.choice.criterion !== choice.criterion || !sameBlocks(tried.choice, choice)), { choice, loss: undefined }] });
 }
 
@@ -53,6 +47,7 @@ export async function chooseBy(criterion: string, count: number): Promise<void> 
 
 /** Learns which blocks to keep. */
 export async function learnChoice({ resume }: { resume: boolean }): Promise<void> {
+  if (state.job !== undefined) return;
   const left = resume ? state.left.learn : undefined;
   const settings = left?.settings ?? state.learn;
   const from = left?.step ?? 0;

@@ -4,9 +4,9 @@ import { work } from './work';
 
 /** Hands the shallow model over as a file. */
 export async function downloadStudent(): Promise<void> {
-  await work('download', 'Writing the file', async () => {
+  await work('download', 'Writing the file', async ({ signal }) => {
     const { choice, precision, model } = state;
-    const { bytes, record } = await call('download', { choice, dtype: precision });
+    const { bytes, record } = await call('download', { choice, dtype: precision }, { signal });
     const link = document.createElement('a');
     link.href = URL.createObjectURL(new Blob([bytes], { type: 'application/octet-stream' }));
     link.download = `${model!.name.replace(/\.[a-z]+$/, '').replaceAll(/[^\w-]+/g, '-')}-${choice.kept.length}-blocks.safetensors`;

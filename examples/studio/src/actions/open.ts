@@ -1,13 +1,16 @@
+import type { BackendChoice, BackendName } from '@tinyfusion/kernels';
 import { call } from '../client';
+import { failure } from '../failure';
 import { keep, recall } from '../keep';
 import type { ModelInfo, Opened } from '../protocol';
-import { type State, state, update, watch } from '../state';
+import { type State, groupSizes, state, update, watch } from '../state';
+import { remember } from './choose';
 import { drawPictures } from './draw';
 import { work } from './work';
 
 /** What of the page outlives it, for one teacher. */
 const lasting = ['choice', 'tried', 'costs', 'draw', 'tab', 'learn', 'learnLoss', 'moments', 'recover', 'recoverLoss', 'measuring', 'measured', 'precision'] as const satisfies readonly (keyof State)[];
-type Lasting = Pick<State, (typeof lasting)[number]> & { readonly teacher: string; readonly visit: 1 };
+type Lasting = Pick<State, (typeof lasting)[number]> & { readonly teacher: string; readonly backend: string | undefined; readonly visit: 1 };
 
 /** Parameters up to which a model that was opened draws by itself. */
 const QUICK = 5e7;
@@ -17,7 +20,7 @@ export async function start(): Promise<void> {
   const asked = new URLSearchParams(location.search).get('backend');
   const prefer = asked === 'webgpu' || asked === 'wasm' || asked === 'cpu' ? asked : 'auto';
   await work('start', 'Opening the teacher', async ({ progress }) => {
-    update({ backend: await call('start', { prefer }) });
+    update({ backend: await computing(prefer) });
     await show(await call('openLast', {}, { onEvent: progress }));
     return 'The teacher is loaded';
   });
@@ -27,15 +30,30 @@ export async function start(): Promise<void> {
   watch((now) => {
     if (lasting.every((key) => now[key] === saved[key])) return;
     saved = now;
-    clearTimeout(saving);
-    saving = setTimeout(() => void save(), 400);
+    // while work moves a plot with every step, too
+    saving ??= setTimeout(() => {
+      saving = undefined;
+      void save();
+    }, 400);
   });
+}
+
+/** Starts what is asked for, or else what there is, and says so. */
+async function computing(prefer: BackendName | 'auto'): Promise<BackendChoice> {
+  try {
+    return await call('start', { prefer });
+  } catch (error) {
+    if (prefer === 'auto') throw error;
+    const choice = await call('start', { prefer: 'auto' });
+    update(failure(error));
+    return choice;
+  }
 }
 
 async function save(): Promise<void> {
   if (state.model === undefined) return;
   const values = Object.fromEntries(lasting.map((key) => [key, state[key]])) as Pick<State, (typeof lasting)[number]>;
-  await keep('page', { ...values, teacher: state.model.sha256, visit: 1 } satisfies Lasting);
+  await keep('page', { ...values, teacher: state.model.sha256, backend: state.backend?.name, visit: 1 } satisfies Lasting);
 }
 
 /** Shows a teacher, with what earlier visits left for it. */
@@ -51,28 +69,34 @@ async function show(model: ModelInfo): Promise<void> {
     tried: student === undefined ? [] : [{ choice, loss: undefined }],
     costs: undefined,
     draw: { ...state.draw, labels: first, solver } as const,
+    learn: { ...state.learn, group: groupSizes(model).find((size) => size === state.learn.group) ?? 2 },
     learnLoss: [],
     moments: [],
     recoverLoss: [],
     measured: [],
   };
-  const { teacher: _, visit: __, ...kept } = page?.teacher === model.sha256 ? page : { ...fresh, teacher: '', visit: 1 };
-  update({ ...fresh, ...kept, model, student, studentLoss: undefined, left: { learn, recover }, loss: undefined, activations: undefined, record: undefined, pictures: {}, shown: { labels: [], student: '' } });
+  const { teacher: _, visit: __, backend, ...kept } = page?.teacher === model.sha256 ? page : { ...fresh, teacher: '', backend: undefined, visit: 1 };
+  // times are those of what computed then
+  const costs = backend === state.backend?.name ? kept.costs : undefined;
+  update({ ...fresh, ...kept, costs, model, student, asking: undefined, studentLoss: undefined, left: { learn, recover }, loss: undefined, activations: undefined, histogramOf: undefined, record: undefined, pictures: {}, shown: { draw: undefined, student: '' } });
 }
 
 /** Opens a file that was dropped or chosen, and says what it was. */
 export async function openFile(file: File, preset?: string): Promise<void> {
   update({ asking: undefined });
   let opened: Opened | undefined;
-  await work('open', `Opening ${file.name}`, async ({ signal, progress }) => {
+  const well = await work('open', `Opening ${file.name}`, async ({ signal, progress }) => {
     opened = await call('openFile', { file, ...(preset === undefined ? {} : { preset }) }, { signal, onEvent: progress });
     if (opened.kind === 'teacher') await show(opened.model);
-    else if (opened.kind === 'student') update({ student: opened.student, studentLoss: undefined, choice: opened.student.choice, tried: [...state.tried, { choice: opened.student.choice, loss: undefined }], loss: undefined, activations: undefined, record: undefined });
-    else if (opened.kind === 'autoencoder') update({ model: opened.model });
+    else if (opened.kind === 'student') {
+      const { student } = opened;
+      update({ student, studentLoss: undefined, choice: student.choice, loss: undefined, activations: undefined, record: undefined });
+      remember(student.choice);
+    } else if (opened.kind === 'autoencoder') update({ model: opened.model });
     else update({ asking: { file, presets: opened.presets, summary: opened.summary } });
     return opened.kind === 'student' ? `${file.name} is a student of this teacher: ${opened.student.described}` : opened.kind === 'ask' ? 'Which model is it?' : `${file.name} is loaded`;
   });
-  if (opened !== undefined && opened.kind !== 'ask' && state.model!.parameters <= QUICK) void drawPictures(opened.kind === 'student' ? ['student'] : undefined);
+  if (well && opened !== undefined && opened.kind !== 'ask' && state.model!.parameters <= QUICK) void drawPictures(opened.kind === 'student' ? ['student'] : undefined);
 }
 
 /** Opens a teacher that comes with the page. */

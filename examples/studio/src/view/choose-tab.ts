@@ -1,6 +1,6 @@
 import { type TemplateResult, html, nothing } from 'lit-html';
 import { chooseBy, learnChoice, take } from '../actions/choose';
-import { type State, amend, sameBlocks } from '../state';
+import { type State, amend, groupSizes, sameBlocks } from '../state';
 import { curve } from './curve';
 import { decisionPlot, gates } from './decisions';
 import { chosenBy } from '../words';
@@ -17,7 +17,7 @@ const blind: readonly (readonly [criterion: string, name: string, why: string])[
   ['oracle', 'Oracle', 'BK-SDM’s: of each pair the first stays in the first half, the last in the second'],
   ['uniform', 'Uniform', 'evenly spaced'],
   ['first', 'First', 'the first half'],
-  ['random', 'Random', 'drawn with the seed above'],
+  ['random', 'Random', 'drawn with the seed of learning'],
 ];
 
 /** How to choose blocks: by learning, or by a rule. */
@@ -25,7 +25,7 @@ export function chooseTab(state: State): TemplateResult {
   const { model, job, learn, moments, learnLoss, left, choice, tried } = state;
   const busy = job !== undefined;
   const depth = model!.depth;
-  const groups = Array.from({ length: depth }, (_, i) => i + 1).filter((size) => size % 2 === 0 && size <= 8 && model!.stacks.every((own) => own % size === 0));
+  const groups = groupSizes(model!);
   const learning = job?.kind === 'learn';
   const change = (part: Partial<State['learn']>): void => amend('learn', part);
   return html`

@@ -13,7 +13,7 @@ interface NumberField {
 }
 
 const read = (event: globalThis.Event, { min, max, value, step = 1 }: NumberField): number => {
-  const typed = Number((event.target as HTMLInputElement).value);
+  const typed = (event.target as HTMLInputElement).valueAsNumber; // of an empty field NaN
   if (!Number.isFinite(typed)) return value;
   const clipped = Math.min(max, Math.max(min, typed));
   return Number.isInteger(step) ? Math.round(clipped) : clipped;
@@ -58,6 +58,6 @@ export const sliderField = (field: NumberField & { readonly shown?: string }): T
 export const selectField = <T extends string | number>({ label, value, options, disabled, change }: { label: string; value: T; options: readonly (readonly [T, string])[]; disabled?: boolean; change: (value: T) => void }): TemplateResult => html`<label class="field">
   <span>${label}</span>
   <select ?disabled=${disabled ?? false} @change=${(event: globalThis.Event) => change(options[(event.target as HTMLSelectElement).selectedIndex]![0])}>
-    ${options.map(([option, name]) => html`<option value=${option} ?selected=${option === value}>${name}</option>`)}
+    ${options.map(([option, name]) => html`<option value=${option} .selected=${live(option === value)}>${name}</option>`)}
   </select>
 </label>`;

@@ -12,7 +12,7 @@ export function measureTab(state: State): TemplateResult {
   const change = (part: Partial<State['measuring']>): void => amend('measuring', part);
   return html`
     <h3>Measure</h3>
-    <p class="lead">Samples against 1000 real images, by the features of a small classifier. Rough: with so few samples FID is too high, for both alike, so compare rows of the same count only.</p>
+    <p class="lead">Samples against 1000 real images, by the features of a small classifier. Rough: with so few samples FID is too high, for both alike, so compare only rows that were drawn alike.</p>
     <div class="fields">
       ${numberField({ label: 'Samples', value: measuring.count, min: 20, max: 5000, step: 10, disabled: busy, change: (count) => change({ count }) })}
       ${sliderField({ label: 'Steps', value: measuring.steps, min: 2, max: 50, disabled: busy, change: (steps) => change({ steps }) })}
@@ -27,7 +27,7 @@ export function measureTab(state: State): TemplateResult {
       : html`<div class="scroll" tabindex="0" role="group" aria-label="Measurements">
             <table>
               <thead><tr><th scope="col">Model</th><th scope="col">Blocks</th><th scope="col"><abbr title="Fréchet distance of features; lower is better">FID</abbr></th><th scope="col"><abbr title="Inception score; higher is better">IS</abbr></th><th scope="col"><abbr title="Share of samples that look real">Precision</abbr></th><th scope="col"><abbr title="Share of real images that samples cover">Recall</abbr></th><th scope="col"><abbr title="Share of samples in which the classifier sees the class asked for">Class right</abbr></th><th scope="col">Images/s</th><th scope="col">Samples</th></tr></thead>
-              <tbody>${measured.map((row) => html`<tr><th scope="row">${row.name}</th><td>${row.blocks}</td><td>${row.fid.toPrecision(3)}</td><td>${row.inceptionScore.toFixed(2)}</td><td>${row.precision.toFixed(2)}</td><td>${row.recall.toFixed(2)}</td><td>${percent(row.agreement)}</td><td>${row.imagesPerSecond.toPrecision(3)}</td><td>${row.count}</td></tr>`)}</tbody>
+              <tbody>${measured.map((row) => html`<tr><th scope="row">${row.name}${row.steps === undefined ? nothing : html`<small>drawn in ${row.steps} steps, guidance ${row.guidance === 1 ? 'none' : row.guidance}</small>`}</th><td>${row.blocks}</td><td>${row.fid.toPrecision(3)}</td><td>${row.inceptionScore.toFixed(2)}</td><td>${row.precision.toFixed(2)}</td><td>${row.recall.toFixed(2)}</td><td>${percent(row.agreement)}</td><td>${row.imagesPerSecond.toPrecision(3)}</td><td>${row.count}</td></tr>`)}</tbody>
             </table>
           </div>
           <div class="buttons"><button type="button" class="quiet" ?disabled=${busy} @click=${() => update({ measured: [] })}>Clear the table</button></div>`}

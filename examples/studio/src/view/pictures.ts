@@ -10,7 +10,7 @@ import { paint } from './paint';
 export function pictures(state: State): TemplateResult {
   const { model, shown, drawing, job, pictures: drawn } = state;
   const busy = job !== undefined;
-  const { labels } = shown;
+  const labels = shown.draw?.labels ?? [];
   return html`<section class="card pictures" aria-labelledby="pictures-title" aria-busy=${drawing}>
     <div class="head">
       <h2 id="pictures-title">Pictures</h2>
@@ -28,7 +28,7 @@ export function pictures(state: State): TemplateResult {
         : repeat(
             labels.map((_, i) => i),
             (i) => `${i} ${labels.length}`,
-            (i) => html`<figure class="pair">${picture(state, 'teacher', i)}${picture(state, 'student', i)}<figcaption>${className(model, labels[i]!)}</figcaption></figure>`,
+            (i) => html`<figure class="pair">${picture(state, 'teacher', labels, i)}${picture(state, 'student', labels, i)}<figcaption>${className(model, labels[i]!)}</figcaption></figure>`,
           )}
     </div>
     ${drawn.teacher === undefined && drawn.student === undefined && labels.length === 0 && !drawing && model !== undefined ? html`<p class="muted">Press Draw: this model is large, and may take a while.</p>` : nothing}
@@ -43,19 +43,24 @@ function rate({ pictures: drawn, preparing, shown, model, choice, drawing, backe
   const ready = preparing[who];
   const waiting = !drawing ? 'not drawn' : backend?.name !== 'webgpu' ? 'begins' : ready === undefined || ready.of === 1 ? 'the GPU’s programs are prepared' : `${ready.prepared} of ${ready.of} programs for the GPU`;
   const done = preview !== undefined && preview.step === preview.total;
-  const perSecond = done && preview.seconds > 0 ? preview.pixels.count / preview.seconds : undefined;
+  const speed = (): unknown => {
+    if (preview === undefined) return html`<span class="muted">${waiting}</span>`;
+    if (!done) return html`step ${preview.step} of ${preview.total}`;
+    // what recovery shows on its way is not timed
+    return preview.seconds > 0 ? html`<b>${(preview.pixels.count / preview.seconds).toPrecision(3)}</b> images/s` : nothing;
+  };
   return html`<div class="rate ${who}">
     <p><strong>${who === 'teacher' ? 'Teacher' : 'Student'}</strong></p>
-    <p class="muted">${who === 'teacher' ? `${model?.depth ?? '…'} blocks` : `${model === undefined ? '…' : choice.kept.length} blocks${shown.student === '' ? '' : `, ${shown.student}`}`}</p>
-    <p class="speed">${preview === undefined ? html`<span class="muted">${waiting}</span>` : perSecond === undefined ? html`step ${preview.step} of ${preview.total}` : html`<b>${perSecond.toPrecision(3)}</b> images/s`}</p>
+    <p class="muted">${who === 'teacher' ? `${model?.depth ?? '…'} blocks` : shown.student !== '' ? shown.student : `${model === undefined ? '…' : choice.kept.length} blocks`}</p>
+    <p class="speed">${speed()}</p>
     <span class="bar" style="--done:${preview === undefined ? 0 : preview.step / preview.total}" aria-hidden="true"></span>
   </div>`;
 }
 
-function picture({ pictures: drawn, shown, model }: State, who: Who, i: number): TemplateResult {
+function picture({ pictures: drawn, model }: State, who: Who, labels: readonly number[], i: number): TemplateResult {
   const preview = drawn[who];
   const pixels = preview !== undefined && i < preview.pixels.count ? preview.pixels : undefined;
-  const words = `${className(model, shown.labels[i]!)} by the ${who}${preview === undefined ? ', not drawn yet' : preview.step < preview.total ? `, step ${preview.step} of ${preview.total}` : ''}`;
+  const words = `${className(model, labels[i]!)} by the ${who}${preview === undefined ? ', not drawn yet' : preview.step < preview.total ? `, step ${preview.step} of ${preview.total}` : ''}`;
   return html`<canvas class="${who} ${pixels === undefined ? 'blank' : ''}" role="img" aria-label=${words} width=${pixels?.width ?? 28} height=${pixels?.height ?? 28} ${paint((canvas) => put(canvas, pixels, i), pixels)}></canvas>`;
 }
 
@@ -84,13 +89,19 @@ const solvers: Readonly<Record<ModelInfo['family'], readonly (readonly [Solver, 
 function settings(state: State, model: ModelInfo, busy: boolean): TemplateResult {
   const { draw } = state;
   const change = (part: Partial<DrawSettings>): void => amend('draw', part);
+  // what is typed is read as far as it is classes, and shown as it was read; nothing leaves what there was
+  const typed = (input: HTMLInputElement): void => {
+    const labels = labelsOf(input.value, model.numClasses);
+    if (labels.length > 0) change({ labels });
+    input.value = (labels.length > 0 ? labels : now.draw.labels).join(', ');
+  };
   return html`<div class="settings">
     ${model.classNames.length > 0
       ? html`<fieldset class="classes">
           <legend>Classes</legend>
           ${model.classNames.map((name, label) => html`<label class="chip"><input type="checkbox" .checked=${draw.labels.includes(label)} ?disabled=${busy} @change=${(event: globalThis.Event) => change({ labels: withLabel(now.draw.labels, label, (event.target as HTMLInputElement).checked) })} /><span>${name}</span></label>`)}
         </fieldset>`
-      : html`<label class="field wide"><span>Classes, 0 to ${model.numClasses - 1}</span><input type="text" inputmode="numeric" .value=${draw.labels.join(', ')} ?disabled=${busy} @change=${(event: globalThis.Event) => change({ labels: labelsOf((event.target as HTMLInputElement).value, model.numClasses) })} /></label>`}
+      : html`<label class="field wide"><span>Classes, 0 to ${model.numClasses - 1}</span><input type="text" inputmode="numeric" .value=${draw.labels.join(', ')} ?disabled=${busy} @change=${(event: globalThis.Event) => typed(event.target as HTMLInputElement)} /></label>`}
     <div class="fields">
       ${sliderField({ label: 'Steps', value: draw.steps, min: 2, max: 50, disabled: busy, change: (steps) => change({ steps }) })}
       ${sliderField({ label: 'Guidance', value: draw.guidance, min: 1, max: 6, step: 0.1, shown: draw.guidance === 1 ? 'none' : draw.guidance.toFixed(1), disabled: busy, change: (guidance) => change({ guidance }) })}
@@ -100,7 +111,7 @@ function settings(state: State, model: ModelInfo, busy: boolean): TemplateResult
         <button
           type="button"
           class="button"
-          ?disabled=${busy}
+          ?disabled=${busy || draw.labels.length === 0}
           @click=${() => {
             change({ seed: crypto.getRandomValues(new Uint16Array(1))[0]! });
             void drawPictures();

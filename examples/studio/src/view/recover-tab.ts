@@ -27,7 +27,7 @@ export function recoverTab(state: State): TemplateResult {
     <div class="buttons">
       ${recovering
         ? html`<button type="button" class="button" ?disabled=${job.stopping} @click=${job.stop}>${job.stopping ? 'Stopping …' : 'Stop recovering'}</button>`
-        : html`<button type="button" class="button primary" ?disabled=${busy || choice.kept.length === model!.depth} @click=${() => void recoverStudent({ resume: false })}>${own?.steps !== undefined && own.steps > 0 ? `Recover on, from ${own.steps} steps` : 'Recover'}</button>`}
+        : html`<button type="button" class="button primary" ?disabled=${busy || choice.kept.length === model!.depth} @click=${() => void recoverStudent({ resume: false })}>${own === undefined || own.steps === 0 ? 'Recover' : own.steps === undefined ? 'Recover on' : `Recover on, from ${own.steps} steps`}</button>`}
       ${left.recover !== undefined && !recovering ? html`<button type="button" class="button" ?disabled=${busy} @click=${() => void recoverStudent({ resume: true })}>Go on from step ${left.recover.step} of ${left.recover.settings.steps}</button>` : nothing}
     </div>
     ${recoverLoss.length > 0 || recovering ? curve({ name: 'Loss of recovery', points: recoverLoss, steps: recover.steps }) : nothing}

@@ -12,7 +12,7 @@ export function takeTab(state: State): TemplateResult {
   const parameters = own?.parameters;
   return html`
     <h3>Take it home</h3>
-    <p class="lead">${own === undefined ? `The ${choice.kept.length} blocks that are on, with the teacher’s weights: cut, not recovered.` : own.described} The file says itself what it was cut from and how; drop it in here, or load it in Node or Python.</p>
+    <p class="lead">${own !== undefined ? own.described : choice.kept.length === model!.depth ? 'All blocks are on: this is the teacher.' : `The ${choice.kept.length} blocks that are on, with the teacher’s weights: cut, not recovered.`} The file says itself what it was cut from and how; drop it in here, or load it in Node or Python.</p>
     <dl class="summary">
       <div><dt>Blocks</dt><dd>${choice.kept.length}<small> of ${model!.depth}</small></dd></div>
       ${parameters === undefined ? nothing : html`<div><dt>Parameters</dt><dd>${short(parameters)}<small> of ${short(model!.parameters)}</small></dd></div><div><dt>File</dt><dd>${megabytes(parameters * (precision === 'F16' ? 2 : 4))}</dd></div>`}

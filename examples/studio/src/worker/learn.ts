@@ -4,6 +4,7 @@ import { parseSafetensors, safetensorsOf } from '@tinyfusion/weights';
 import { forget, keep, recall } from '../keep';
 import type { Choice, LearnEvent, LearnSettings } from '../protocol';
 import type { Context } from './server';
+import { theRunLeft } from './left';
 import { session } from './session';
 
 /** A run of mask learning that was left. */
@@ -21,7 +22,7 @@ const RATE = 1e-3;
 export async function learn({ resume, ...settings }: LearnSettings & { resume: boolean }, { signal, emit }: Context<LearnEvent>): Promise<Choice> {
   const { model, sha256 } = session.teacher;
   const data = await session.data({ signal, onProgress: (progress) => emit({ progress }) });
-  const left = resume ? await recall<KeptLearning>('learn') : undefined;
+  const left = resume ? theRunLeft(await recall<KeptLearning>('learn'), { teacher: sha256, settings }) : undefined;
   const { group, ...rest } = settings;
   const size: [number, number] = [group / 2, group];
   const groups = Array.from({ length: depthOf(model) / group }, () => size);

@@ -20,7 +20,7 @@ export async function measure({ who, kept, count, steps, guidance, seed }: { who
   const model = own.hook === undefined ? own.model : await shallowCopy(session.teacher.model, kept);
   try {
     const { fid, inceptionScore, precision, recall, agreement, imagesPerSecond } = await evaluateModel(model, vae, network, real, { count, steps, guidance, seed, batchSize: 25, signal, onProgress: emit });
-    return { name: who, blocks: depthOf(model), fid, inceptionScore, precision, recall, agreement, imagesPerSecond, count };
+    return { name: who, blocks: depthOf(model), fid, inceptionScore, precision, recall, agreement, imagesPerSecond, count, steps, guidance };
   } finally {
     if (model !== own.model) model.dispose();
   }

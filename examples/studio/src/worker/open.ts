@@ -11,7 +11,7 @@ import type { Kept, ModelInfo, Opened } from '../protocol';
 import type { KeptLearning } from './learn';
 import type { KeptRecovery } from './recover';
 import type { Context } from './server';
-import { type Loaded, session } from './session';
+import { type Autoencoder, type Loaded, session } from './session';
 import { type KeptStudent, openStudent } from './student';
 
 /** Bytes of a file up to which it is kept for the next visit. */
@@ -93,7 +93,7 @@ async function teacher(loaded: Loaded, file: File, preset: string | undefined): 
   return { kind: 'teacher', model: await session.info() };
 }
 
-async function autoencoder(name: string, model: Parameters<typeof session.useAutoencoder>[0]): Promise<Opened> {
+async function autoencoder(name: string, model: Autoencoder): Promise<Opened> {
   const { inChannels } = session.teacher.model.config;
   if (model.config.latentChannels !== inChannels) {
     model.dispose();
@@ -105,19 +105,30 @@ async function autoencoder(name: string, model: Parameters<typeof session.useAut
 
 /** The student that comes with the page, if it was cut from the present teacher. */
 async function prepared(): Promise<void> {
-  const response = await fetch(preparedStudent);
-  if (!response.ok) return; // the page works without
+  const response = await fetch(preparedStudent).catch(() => undefined);
+  if (response?.ok !== true) return; // the page works without
   const own = await openStudent(await parseSafetensors(new Uint8Array(await response.arrayBuffer())));
   if (own.record.teacher.sha256 === session.teacher.sha256) session.recovered = own;
   else own.model.dispose();
 }
 
-/** What earlier visits left for the present teacher. */
+/** Opens the student that earlier visits left for the present teacher, and says what they left. */
 export async function restore(): Promise<Kept> {
+  const { embedded, model, sha256 } = session.teacher;
+  const student = await recall<KeptStudent>('student');
+  try {
+    if (student?.teacher === sha256) session.recovered = await openStudent(await parseSafetensors(student.file));
+  } catch {
+    // the file of another version of this page, or a damaged one
+  }
+  if (session.recovered === undefined && embedded && model.constructor === DiT) await prepared();
+  return left();
+}
+
+/** The student at hand, and the runs that go on with the present teacher. */
+export async function left(): Promise<Kept> {
   const { sha256 } = session.teacher;
-  const [student, learn, recover] = await Promise.all([recall<KeptStudent>('student'), recall<KeptLearning>('learn'), recall<KeptRecovery>('recover')]);
-  if (student?.teacher === sha256) session.recovered = await openStudent(await parseSafetensors(student.file));
-  else if (session.teacher.embedded && session.teacher.model.constructor === DiT) await prepared();
+  const [learn, recover] = await Promise.all([recall<KeptLearning>('learn'), recall<KeptRecovery>('recover')]);
   return {
     student: session.studentInfo(),
     learn: learn?.teacher === sha256 ? { step: learn.step, settings: learn.settings } : undefined,

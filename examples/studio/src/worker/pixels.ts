@@ -37,5 +37,5 @@ export async function pixelsOf(latents: tf.Tensor4D, { decode }: { decode: boole
 function pictures(latents: tf.Tensor4D, vae: Awaited<ReturnType<typeof session.autoencoder>>): tf.Tensor4D {
   if (vae === undefined) return tf.clipByValue(tf.div(tf.slice(latents, [0, 0, 0, 0], [-1, -1, -1, Math.min(3, latents.shape[3])]), 2.5), -1, 1) as tf.Tensor4D;
   const images = tf.clipByValue(vae.fromLatents(latents), -1, 1) as tf.Tensor4D;
-  return session.fitsData ? cropCentre(images, 28) : images; // the embedded ones were padded to 32
+  return session.fitsData && images.shape[1] === 32 ? cropCentre(images, 28) : images; // the embedded ones were padded
 }

@@ -6,6 +6,7 @@ import type { Choice, DrawSettings, RecoverEvent, RecoverSettings, StudentInfo }
 import { drawing } from './draw';
 import { pixelsOf } from './pixels';
 import type { Context } from './server';
+import { theRunLeft } from './left';
 import { session } from './session';
 import { keepStudent, openStudent } from './student';
 
@@ -15,8 +16,8 @@ export interface KeptRecovery {
   readonly settings: RecoverSettings;
   readonly choice: Choice;
   readonly step: number;
-  /** Steps of the student that the run began with. */
-  readonly before: number;
+  /** Steps of the student that the run began with; `undefined` where its file does not say. */
+  readonly before: number | undefined;
   readonly run: Uint8Array<ArrayBuffer>;
 }
 
@@ -27,9 +28,9 @@ export interface KeptRecovery {
 export async function recover({ choice, resume, shown, ...settings }: RecoverSettings & { choice: Choice; resume: boolean; shown: DrawSettings }, { signal, emit }: Context<RecoverEvent>): Promise<StudentInfo> {
   const { model: teacher, sha256 } = session.teacher;
   const data: LatentDataset = await session.data({ signal, onProgress: (progress) => emit({ progress }) });
-  const left = resume ? await recall<KeptRecovery>('recover') : undefined;
+  const left = resume ? theRunLeft(await recall<KeptRecovery>('recover'), { teacher: sha256, settings }) : undefined;
   const earlier = left === undefined && String(session.recovered?.choice.kept) === String(choice.kept) ? session.recovered : undefined;
-  const before = left?.before ?? earlier?.steps ?? 0;
+  const before = left !== undefined ? left.before : earlier === undefined ? 0 : earlier.steps;
   const student = earlier === undefined ? await shallowCopy(teacher, choice.kept) : await shallowCopy(earlier.model, Array.from(choice.kept.keys()));
   const { sigmas, ...rest } = settings;
   let file: Uint8Array<ArrayBuffer> | undefined;
@@ -45,7 +46,7 @@ export async function recover({ choice, resume, shown, ...settings }: RecoverSet
       checkpoint: {
         every: Math.max(1, Math.round(settings.steps / 10)),
         save: async (averaged, step, run) => {
-          file = await keepStudent(averaged, choice, before + step);
+          file = await keepStudent(averaged, choice, before === undefined ? undefined : before + step);
           if (step < settings.steps) await keep('recover', { teacher: sha256, settings, choice, step, before, run: await safetensorsOf(run) } satisfies KeptRecovery);
           await show(averaged, shown, step, signal, emit);
         },
@@ -63,7 +64,7 @@ export async function recover({ choice, resume, shown, ...settings }: RecoverSet
 
 /** The first pictures of the student so far. */
 async function show(model: Prunable, settings: DrawSettings, step: number, signal: AbortSignal, emit: Context<RecoverEvent>['emit']): Promise<void> {
-  if (signal.aborted) return;
+  if (signal.aborted || settings.labels.length === 0) return;
   for await (const { step: at, total, latents } of await drawing(model, undefined, { ...settings, steps: Math.min(8, settings.steps) }, { signal })) {
     if (at < total) continue;
     const pixels = await pixelsOf(latents, { decode: true });

@@ -1,4 +1,4 @@
-import { throwIfCancelled, TinyFusionError } from '@tinyfusion/core';
+import { CancelledError, TinyFusionError } from '@tinyfusion/core';
 import * as tf from '@tensorflow/tfjs-core';
 import type { Reply, Request } from '../protocol';
 
@@ -14,10 +14,11 @@ export type Procedures = Readonly<Record<string, (args: never, context: Context<
 
 /**
  * Answers the page. Calls run one after the other, as they share the device and the models; one that is aborted while it
- * waits never starts.
+ * waits is answered at once, and never starts.
  */
 export function serve(procedures: Procedures): void {
-  const running = new Map<number, AbortController>();
+  const waiting = new Set<number>();
+  let running: { readonly call: number; readonly controller: AbortController } | undefined;
   let last: Promise<void> = Promise.resolve();
   const post = (reply: Reply, transfer: Transferable[] = []): void => self.postMessage(reply, { transfer });
   const told = { at: 0 };
@@ -28,11 +29,19 @@ export function serve(procedures: Procedures): void {
     post({ memory: { tensors: numTensors, bytes: numBytes } });
   };
 
-  async function answer(call: number, name: string, args: unknown, signal: AbortSignal): Promise<void> {
+  function refuse(call: number, error: unknown): void {
+    const known = TinyFusionError.isInstance(error);
+    if (!known) console.error(error);
+    post({ call, error: { name: error instanceof Error ? error.name : 'Error', code: known ? error.code : 'UNEXPECTED', message: error instanceof Error ? error.message : String(error) } });
+  }
+
+  async function answer(call: number, name: string, args: unknown): Promise<void> {
+    if (!waiting.delete(call)) return;
+    const controller = new AbortController();
+    running = { call, controller };
     try {
-      throwIfCancelled(signal, name);
       const context: Context<unknown> = {
-        signal,
+        signal: controller.signal,
         emit: (event, transfer) => {
           post({ call, event }, transfer);
           tellMemory();
@@ -41,21 +50,22 @@ export function serve(procedures: Procedures): void {
       const result = await procedures[name]!(args as never, context as Context<never>);
       post({ call, result });
     } catch (error) {
-      const known = TinyFusionError.isInstance(error);
-      if (!known) console.error(error);
-      post({ call, error: { name: error instanceof Error ? error.name : 'Error', code: known ? error.code : 'UNEXPECTED', message: error instanceof Error ? error.message : String(error) } });
+      refuse(call, error);
     } finally {
-      running.delete(call);
+      running = undefined;
       told.at = 0;
       tellMemory();
     }
   }
 
   self.addEventListener('message', ({ data }: MessageEvent<Request>) => {
-    if ('abort' in data) return running.get(data.abort)?.abort();
-    const controller = new AbortController();
-    running.set(data.call, controller);
+    if ('abort' in data) {
+      if (waiting.delete(data.abort)) refuse(data.abort, new CancelledError('what waited'));
+      else if (running?.call === data.abort) running.controller.abort();
+      return;
+    }
     const { call, name, args } = data;
-    last = last.then(() => answer(call, name, args, controller.signal));
+    waiting.add(call);
+    last = last.then(() => answer(call, name, args));
   });
 }

@@ -1,5 +1,5 @@
 import { CheckpointError, type LongTaskOptions } from '@tinyfusion/core';
-import { firstImages, type ImageDataset } from '@tinyfusion/data';
+import { firstImages } from '@tinyfusion/data';
 import { type FeatureNetwork, classifierFeatures, loadConvClassifier } from '@tinyfusion/eval';
 import { fashionMnistClassNames, loadAutoencoder, loadFashionMnist, loadFeatureNetwork } from '@tinyfusion/fashion-mnist';
 import { type AutoencoderKL, MAR, SiT, type TinyAutoencoder, loadAutoencoderKL } from '@tinyfusion/models';
@@ -32,14 +32,29 @@ export type Autoencoder = AutoencoderKL | TinyAutoencoder;
 /** Images that are encoded to learn from. */
 const IMAGES = 2000;
 
-/** What the worker holds: one teacher, at most one recovered student, an autoencoder, and data that are loaded when first needed. */
+/** What is loaded when it is first asked for, and asked for again where that failed. */
+function once<T>(load: () => Promise<T>): () => Promise<T> {
+  let loaded: Promise<T> | undefined;
+  return () => {
+    loaded ??= load().catch((error: unknown) => {
+      loaded = undefined;
+      throw error;
+    });
+    return loaded;
+  };
+}
+
+/** What the worker holds: one teacher, at most one recovered student, autoencoders, and data that are loaded when first needed. */
 class Session {
   #teacher: Loaded | undefined;
   #recovered: Recovered | undefined;
-  #autoencoder: { model: Autoencoder; embedded: boolean } | undefined;
+  /** One that was dropped in, for the teacher at hand. */
+  #autoencoder: Autoencoder | undefined;
   #data: LatentDataset | undefined;
-  #images: Promise<ImageDataset> | undefined;
-  #network: Promise<FeatureNetwork> | undefined;
+  readonly #embedded = once(async () => loadAutoencoderKL(await loadAutoencoder()));
+  /** The images to learn from. */
+  readonly images = once(async () => firstImages(await loadFashionMnist('train'), IMAGES));
+  readonly network = once(async (): Promise<FeatureNetwork> => classifierFeatures(await loadConvClassifier(await loadFeatureNetwork()), 'the Fashion-MNIST classifier'));
 
   get teacher(): Loaded {
     if (this.#teacher === undefined) throw new CheckpointError('no model is loaded; load the embedded teacher, or drop in a file');
@@ -54,6 +69,8 @@ class Session {
     this.#teacher?.model.dispose();
     this.recovered = undefined;
     this.#teacher = loaded;
+    // latents of as many channels need not be of the same kind: the embedded teachers have an autoencoder of theirs
+    if (this.fitsData || this.#autoencoder?.config.latentChannels !== loaded.model.config.inChannels) this.useAutoencoder();
   }
 
   get recovered(): Recovered | undefined {
@@ -73,28 +90,18 @@ class Session {
 
   /** The autoencoder that fits the teacher's latents, if any. */
   async autoencoder(): Promise<Autoencoder | undefined> {
-    if (this.#autoencoder === undefined || (this.#autoencoder.embedded && !this.fitsData)) {
-      if (!this.fitsData) return undefined;
-      this.#autoencoder = { model: await loadAutoencoderKL(await loadAutoencoder()), embedded: true };
-    }
-    const { model } = this.#autoencoder;
-    return model.config.latentChannels === this.teacher.model.config.inChannels ? model : undefined;
+    return this.#autoencoder ?? (this.fitsData ? this.#embedded() : undefined);
   }
 
-  useAutoencoder(model: Autoencoder): void {
-    this.#autoencoder?.model.dispose();
-    this.#autoencoder = { model, embedded: false };
+  useAutoencoder(model?: Autoencoder): void {
+    this.#autoencoder?.dispose();
+    this.#autoencoder = model;
   }
 
   /** Whether the teacher is of the embedded data's latents and classes. */
   get fitsData(): boolean {
     const { inputSize, inChannels, numClasses } = this.teacher.model.config;
     return inputSize === 8 && inChannels === 4 && numClasses === 10;
-  }
-
-  images(): Promise<ImageDataset> {
-    this.#images ??= loadFashionMnist('train').then((all) => firstImages(all, IMAGES));
-    return this.#images;
   }
 
   /** Latents to learn from, encoded once. */
@@ -106,13 +113,7 @@ class Session {
   /** The autoencoder of the embedded data. @throws CheckpointError where the teacher is not of them */
   async embeddedAutoencoder(): Promise<AutoencoderKL> {
     if (!this.fitsData) throw new CheckpointError(`${this.teacher.name} has other latents or classes than the images in this page: looking, cutting and saving work, learning and measuring need the embedded teacher or one like it`);
-    if (this.#autoencoder?.embedded !== true) this.#autoencoder = { model: await loadAutoencoderKL(await loadAutoencoder()), embedded: true };
-    return this.#autoencoder.model as AutoencoderKL;
-  }
-
-  network(): Promise<FeatureNetwork> {
-    this.#network ??= loadFeatureNetwork().then(async (state) => classifierFeatures(await loadConvClassifier(state), 'the Fashion-MNIST classifier'));
-    return this.#network;
+    return this.#embedded();
   }
 
   async info(): Promise<ModelInfo> {

@@ -1,10 +1,11 @@
-import { CheckpointError } from '@tinyfusion/core';
+import { CheckpointError, throwIfCancelled } from '@tinyfusion/core';
 import { saveModel, loadModel } from '@tinyfusion/models';
 import { type PruneRecord, pruneMetadata, readPruneRecord } from '@tinyfusion/pruning';
 import { type Prunable, depthOf, shallowCopy, stacksOf } from '@tinyfusion/recipes';
 import type { StateDict } from '@tinyfusion/weights';
 import { keep } from '../keep';
 import type { Choice, Download } from '../protocol';
+import type { Context } from './server';
 import { type Recovered, session } from './session';
 
 /** Key of the steps of recovery in a student's metadata. */
@@ -36,7 +37,7 @@ function recordOf({ kept, criterion, groups, confidence }: Choice): PruneRecord 
 const saved = (model: Prunable, record: PruneRecord, steps: number | undefined, dtype: 'F32' | 'F16'): Promise<Uint8Array<ArrayBuffer>> => saveModel(model, { dtype, metadata: [pruneMetadata(record), ...(steps === undefined ? [] : [[STEPS_KEY, String(steps)] as [string, string]])] });
 
 /** Stores a student, so that a reload finds it. @returns its file */
-export async function keepStudent(model: Prunable, choice: Choice, steps: number): Promise<Uint8Array<ArrayBuffer>> {
+export async function keepStudent(model: Prunable, choice: Choice, steps: number | undefined): Promise<Uint8Array<ArrayBuffer>> {
   const file = await saved(model, recordOf(choice), steps, 'F32');
   await keep('student', { teacher: session.teacher.sha256, file } satisfies KeptStudent);
   return file;
@@ -52,13 +53,15 @@ export async function openStudent(state: StateDict): Promise<Recovered> {
 }
 
 /** The shallow model of a choice as a file: the recovered one, or the teacher's blocks as they are. */
-export async function download({ choice, dtype }: { choice: Choice; dtype: 'F32' | 'F16' }): Promise<Download> {
+export async function download({ choice, dtype }: { choice: Choice; dtype: 'F32' | 'F16' }, { signal }: Context<never>): Promise<Download> {
   const { recovered, teacher } = session;
   const own = String(recovered?.choice.kept) === String(choice.kept) ? recovered : undefined;
   const model = own?.model ?? (await shallowCopy(teacher.model, choice.kept));
   try {
     const record = own?.record ?? recordOf(choice);
-    return { bytes: await saved(model, record, own === undefined ? 0 : own.steps, dtype), record };
+    const bytes = await saved(model, record, own === undefined ? 0 : own.steps, dtype);
+    throwIfCancelled(signal, 'writing');
+    return { bytes, record };
   } finally {
     if (own === undefined) model.dispose();
   }

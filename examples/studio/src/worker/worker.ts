@@ -12,7 +12,7 @@ import { blockCosts, lossOf, studentLoss } from './costs';
 import { draw } from './draw';
 import { learn } from './learn';
 import { measure } from './measure';
-import { openEmbedded, openFile, openLast, restore } from './open';
+import { left, openEmbedded, openFile, openLast, restore } from './open';
 import { recover } from './recover';
 import { serve } from './server';
 import { download } from './student';
@@ -25,7 +25,7 @@ async function start({ prefer }: { prefer: BackendName | 'auto' }): Promise<Back
   return useBackend({ prefer });
 }
 
-const procedures = { start, openLast, openEmbedded, openFile, restore, draw, lossOf, studentLoss, blockCosts, choose, learn, activations, recover, measure, download };
+const procedures = { start, openLast, openEmbedded, openFile, restore, left, draw, lossOf, studentLoss, blockCosts, choose, learn, activations, recover, measure, download };
 
 /** What the page may call. */
 export type Studio = typeof procedures;
