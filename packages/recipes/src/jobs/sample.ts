@@ -35,7 +35,7 @@ export interface SampleJob extends AdapterChoice {
   dtype?: 'F32' | 'F16' | 'I8' | 'I4';
   /** Numbers, or with `ckpt` names of ImageNet's. */
   classes?: readonly string[];
-  /** How many images, of random classes or of `classes` in turn. Default: one a class named. */
+  /** How many images, of random classes or of `classes` in turn. Default: one a class named, and without names each class twice, with `ckpt` eight classes. */
   count?: number;
   /** Images at once. Default 32; with `ckpt` and no `count` all. */
   batch?: number;
@@ -64,7 +64,7 @@ export async function sampleJob(job: SampleJob, context: JobContext): Promise<vo
   const vae = await loadAutoencoderKL(await loadAutoencoder());
   const { numClasses } = model.config;
   const named = job.classes?.map((text) => labelOf(text, numClasses));
-  const labels = labelsFor(job, named ?? Array.from({ length: 2 * numClasses }, (_, i) => i % numClasses), numClasses);
+  const labels = labelsFor(job, named ?? (job.count === undefined ? Array.from({ length: 2 * numClasses }, (_, i) => i % numClasses) : []), numClasses);
   await sinkFor(job.out).check(labels.length);
   const { collective = singleCollective() } = context;
   // every rank has something to draw
@@ -101,6 +101,7 @@ const shownOf = (numClasses: number): number[] => (numClasses === imagenetClasse
 
 /** Draws with the weights of a reference, as its `sample.py` does. */
 async function sampleReferenceJob(job: SampleJob, path: string, context: JobContext): Promise<void> {
+  if (job.preview !== undefined && job.model?.includes('DiT') === false) throw new ArgumentError('--preview', job.preview, `to be left out: the steps of ${job.model} cannot be shown, those of a DiT can`);
   // torchvision's save_image: two black pixels between and around images
   const sink = sinkFor(job.out, { columns: 4, scale: 1, gap: 2, border: 2 });
   await sink.check();
