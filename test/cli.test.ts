@@ -10,7 +10,7 @@ import { useBackend } from '@tinyfusion/kernels';
 import { AutoencoderKL, DiT, createModel } from '@tinyfusion/models';
 import { type Module, readState, toSafetensors } from '@tinyfusion/nn';
 import { readPruneRecord, withHoles } from '@tinyfusion/pruning';
-import { parseSafetensors, writableTensor, writeNpz, writeSafetensors, writeTorch } from '@tinyfusion/weights';
+import { parseSafetensors, toFloat32, writableTensor, writeNpz, writeSafetensors, writeTorch } from '@tinyfusion/weights';
 import { loadSafetensors, openCheckpoint, writeCheckpoint, writeFileAtomic } from '@tinyfusion/weights/node';
 import { encode } from 'fast-png';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -67,6 +67,9 @@ describe('bad input ends in one line and exit code 1, and nothing is written', (
     ['two ways to choose', ['prune', '--keep', '1', '--method', 'oracle'], /one of --masks, --keep and --method is \["--keep", "--method"\], expected exactly one/],
     ['a decision for another model', ['prune', '--masks', 'nothing.json'], /nothing\.json cannot be read as a decision/],
     ['a configuration that is none', ['train', '--family', 'DiT', '--config', 'null.json', '--fast'], /null\.json holds null, expected an object/],
+    ['a model in its own place', ['prune', '--model', 'teacher.safetensors', '--keep', '1', '--out', './teacher.safetensors'], /--out is .*, expected another file than --model, which stays as it is/],
+    ['a student in its own place', ['distill', '--student', 'teacher.safetensors', '--out', 'teacher.safetensors'], /--out is .*, expected another file than --student/],
+    ['previews of what has none', ['sample', '--ckpt', 'x.pt', '--model', 'SiT-XL/2', '--preview', 'taesd'], /--preview is "taesd", expected to be left out: the steps of SiT-XL\/2/],
     ['a data folder that is not there', ['train', '--data', 'no-such-folder'], /data folder no-such-folder cannot be read/],
     ['weights that are not here, and no network', ['sample', '--model', 'DiT-D14/2', '--ckpt', 'tinydit-d14'], /TinyDiT-D14-MaskedKD-500K\.pt is not in the cache, and offline nothing is fetched; fetch https:.* and put it at/],
     ['weights without the name of their model', ['sample', '--ckpt', 'x.pt'], /--model is missing, expected the name of the checkpoint's model, one of DiT-S\/2/],
@@ -337,6 +340,9 @@ describe('worker threads', () => {
       numbers.push(rest);
     }
     expect(numbers[1]).toEqual(numbers[0]);
+    // of random classes, as none is named
+    await using archive = await openCheckpoint(file('dit-1.npz'));
+    expect(await toFloat32(archive.tensors.get('arr_1')!)).toEqual(Float32Array.from(createRng(0).split('labels').integers(0, 10, 5)));
     for (const name of ['dit', 'mar']) expect(readFileSync(file(`${name}-2.npz`))).toEqual(readFileSync(file(`${name}-1.npz`)));
   }, 120_000);
 

@@ -1,8 +1,8 @@
 // What recipes refuse before anything is made, what ends a run that goes wrong, and that nothing is left of either.
 import { createRng } from '@tinyfusion/core';
 import { useBackend } from '@tinyfusion/kernels';
-import { DiT, type DiTConfig } from '@tinyfusion/models';
-import { type DistillOptions, type LearnMasksOptions, type TrainOptions, distill, latentDataset, learnMasks, train } from '@tinyfusion/recipes';
+import { AutoencoderKL, DiT, type DiTConfig } from '@tinyfusion/models';
+import { type DistillOptions, type LearnMasksOptions, type TrainOptions, distill, latentDataset, learnBranches, learnMasks, sampleImages, train } from '@tinyfusion/recipes';
 import { lossAndGradients } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -170,4 +170,13 @@ it('gradients of a loss that throws leave nothing, also inside of others', () =>
   tf.dispose([loss, gradients]);
   expect(tf.memory().numTensors).toBe(before);
   x.dispose();
+});
+
+it('batches of none are refused, not drawn for ever', async () => {
+  const [model, vae] = [made({}, 1), new AutoencoderKL({ inChannels: 1, channels: 8, channelMultipliers: [1], numResBlocks: 1, latentChannels: 2, groups: 4, scalingFactor: 1 }, { init: createRng(2) })];
+  await expect(sampleImages(model, vae, [1], { seed: 0, batchSize: 0 }).next()).rejects.toThrow('batchSize is 0, expected a positive integer');
+  await expect(learnBranches(model, data, { faster: 1.2, steps: 0, seed: 0 })).rejects.toThrow('steps is 0, expected a positive integer');
+  await expect(train(data, { config, steps: 1, batchSize: 4, seed: 0, checkpoint: { every: 0, save: async () => {} } })).rejects.toThrow('checkpoint.every is 0');
+  model.dispose();
+  vae.dispose();
 });

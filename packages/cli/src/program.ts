@@ -176,7 +176,7 @@ export function program(): Command {
     .option('--weights <key>', 'which weights of a training checkpoint (default: ema, then model)')
     .option('--lora <path>', 'put a PEFT adapter into the weights: its folder, with @ and a strength or without, e.g. style@0.8; may come several times', several)
     .option('--vae <file>', 'with --ckpt: weights of the autoencoder (default: what the model was trained with, fetched)')
-    .option('--preview <file>', 'with --ckpt: weights of TAESD; what is being drawn is shown in <out>.preview.png')
+    .option('--preview <file>', 'with --ckpt of a DiT: weights of TAESD; what is being drawn is shown in <out>.preview.png')
     .addOption(new Option('--dtype <type>', 'how weights are held on the device: float32, or in half, a quarter or an eighth of its space').choices(['F32', 'F16', 'I8', 'I4']).default('F32'))
     .addOption(new Option('--rng <stream>', 'with --ckpt: random stream of the seed (default: torch-cuda, what the references draw)').choices(['philox', 'torch-cuda', 'torch-cpu']))
     .option('--classes <list>', "numbers or ImageNet's names, e.g. 207,'red panda' (default: each class twice; with --ckpt eight of ImageNet)", (text: string) => text.split(','))

@@ -9,6 +9,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { createHash } from 'node:crypto';
 import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { checkCount } from './check-options.js';
 import { breathe } from './loop.js';
 
 /**
@@ -39,6 +40,7 @@ export interface EncodeFolderOptions extends LongTaskOptions {
 export async function encodeFolder(folder: ImageFolder, vae: AutoencoderKL, out: string, { size = 256, rng, batchSize = 4, onBroken, signal, onProgress }: EncodeFolderOptions): Promise<{ written: number; present: number }> {
   const factor = vae.downsampling;
   if (!Number.isInteger(size) || size < factor || size % factor !== 0) throw new ArgumentError('size', size, `a multiple of ${factor}, the autoencoder's downsampling`);
+  checkCount('batchSize', batchSize);
   const { latentChannels } = vae.config;
   const side = size / factor;
   const values = latentChannels * side * side;

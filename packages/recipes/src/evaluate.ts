@@ -4,6 +4,7 @@ import { type Evaluation, type ExtractedFeatures, type FeatureNetwork, evaluate,
 import type { AutoencoderKL } from '@tinyfusion/models';
 import { type Collective, allGather, singleCollective } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkCount } from './check-options.js';
 import { cropCentre } from './images.js';
 import type { Shared } from './loop.js';
 import type { Prunable } from './objective.js';
@@ -63,6 +64,8 @@ export interface EvaluateModelOptions extends SampleOptions, Shared {
  * each, and all get the numbers, which are those of one process.
  */
 export async function evaluateModel(model: Prunable, vae: AutoencoderKL, network: FeatureNetwork, real: ExtractedFeatures, { count, collective = singleCollective(), batchSize = 64, ...options }: EvaluateModelOptions): Promise<ModelEvaluation> {
+  checkCount('count', count);
+  checkCount('batchSize', batchSize);
   refuseIdle(collective, Math.ceil(count / batchSize), 'samples');
   const labels = Int32Array.from({ length: count }, (_, i) => i % model.config.numClasses);
   let seconds = 0;

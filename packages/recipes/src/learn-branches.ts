@@ -7,6 +7,7 @@ import { type CostTable, type DroppedBranches, type MeasuredSpeed, blockKinds, b
 import { type BranchDecision, BranchGates, type GateSchedule, branchCosts, branchDecision, branchGateHook, defaultScaling, defaultTau, expectedCost } from '@tinyfusion/sampler';
 import { AdamW, Ema, broadcastJson, constant, singleCollective, trainingProgress } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkCount, checkFrom0 } from './check-options.js';
 import { type Checkpointing, keeping } from './checkpointing.js';
 import type { LatentDataset } from './latents.js';
 import { checkRate } from './learning-rate.js';
@@ -65,6 +66,9 @@ export interface LearnedBranches {
 export async function learnBranches(teacher: DiT, data: LatentDataset, options: LearnBranchesOptions): Promise<LearnedBranches> {
   const { faster, steps, batchSize = 64, parts, lr = 1e-4, gateLr = 10 * lr, costWeight = 1, tau = defaultTau, scaling = defaultScaling, objective = objectiveOf(teacher), seed, signal, onProgress, collective = singleCollective(), resume, checkpoint } = options;
   if (!(faster > 1)) throw new ArgumentError('faster', faster, 'more than 1, e.g. 1.4 for a model 1.4 times as fast');
+  checkCount('LearnBranchesOptions.steps', steps);
+  checkCount('LearnBranchesOptions.batchSize', batchSize);
+  checkFrom0('LearnBranchesOptions.costWeight', costWeight);
   checkRate('lr', lr);
   checkRate('gateLr', gateLr);
   checkWholeBlocks(teacher);

@@ -2,6 +2,7 @@ import { ArgumentError, type LongTaskOptions, concatenate, createRng, throwIfCan
 import { type SamplingStep, Transport, ddim, ddpm, dpmSolver, sampleOde, sampleToEnd } from '@tinyfusion/diffusion';
 import { type AutoencoderKL, DiT, type DiTConfig, type MAR, SiT, sampleMAR } from '@tinyfusion/models';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkCount } from './check-options.js';
 import { Denoisers, type HeldDenoiser } from './denoisers.js';
 import { diffusionOf } from './diffusion-of.js';
 import type { Prunable } from './objective.js';
@@ -29,7 +30,7 @@ export interface SampleOptions extends LongTaskOptions, StepCaching {
   compile?: boolean | undefined;
   /** Draws every `size`-th batch from `rank` on alone, as they are among all. Default: all. */
   share?: BatchShare | undefined;
-  /** Sees every step of every batch, e.g. for a preview; tensors are the sampler's. */
+  /** Sees every step of every batch, e.g. for a preview; tensors are the sampler's. Of a DiT alone. */
   onStep?: (step: SamplingStep, batch: number) => void;
 }
 
@@ -42,6 +43,7 @@ export async function* sampleImages(model: Prunable, vae: AutoencoderKL, labels:
   const { inputSize: side, inChannels, numClasses } = model.config;
   const wrong = Array.from(labels).find((l) => !Number.isInteger(l) || l < 0 || l >= numClasses);
   if (wrong !== undefined) throw new ArgumentError('labels', wrong, `integers from 0 to ${numClasses - 1}`);
+  checkCount('batchSize', batchSize);
   if (!Number.isInteger(steps) || steps < 1 || steps > 1000) throw new ArgumentError('steps', steps, 'an integer from 1 to 1000');
   const rng = createRng(seed);
   const denoisers = model instanceof DiT ? new Denoisers(model, { guidance, guidedChannels, compile, ...caching }) : undefined;

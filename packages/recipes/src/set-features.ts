@@ -2,6 +2,7 @@ import { ArgumentError, CancelledError, type LongTaskOptions, concatenate } from
 import { type FeatureNetwork, FeatureStatistics, Inception, inceptionScore } from '@tinyfusion/eval';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Collective, allGather, anyRank, singleCollective } from '@tinyfusion/train';
+import { checkCount } from './check-options.js';
 import type { ImageSource } from './image-source.js';
 import { type Shared, breathe } from './loop.js';
 
@@ -103,6 +104,7 @@ interface BatchFeatures {
  */
 export async function setFeatures(net: SetNetwork, source: ImageSource, { batchSize = 32, rows: kept = false, scored = false, signal, onProgress, collective = singleCollective() }: SetFeaturesOptions = {}): Promise<SetFeatures> {
   const { name } = source;
+  checkCount('batchSize', batchSize);
   const pooled = new FeatureStatistics(net.dimension);
   const spatial = net.spatialDimension === 0 ? undefined : new FeatureStatistics(net.spatialDimension);
   const rows: Float32Array[] = [];

@@ -52,7 +52,7 @@ export interface DistillJob extends SampleGridJob {
 
 /** Recovers a shallow model and writes it with its record and curve. */
 export async function distillJob(job: DistillJob, context: JobContext): Promise<void> {
-  await checkModelPath('--out', job.out);
+  await checkModelPath('--out', job.out, { '--student': job.student, '--teacher': job.teacher });
   await checkWritable(`${job.out}.curve.json`);
   const { steps, batch, lr, alpha, beta, decay, mask, guard, images, seed } = job;
   if (!(alpha >= 0 && alpha <= 1)) throw new ArgumentError('--alpha', alpha, 'a share from 0, the truth alone, to 1, the teacher alone');
@@ -71,12 +71,14 @@ export async function distillJob(job: DistillJob, context: JobContext): Promise<
   checkBatch(batch, data, context);
   await using run = job.run === undefined || !leads(context) ? undefined : await RunFolder.open(job.run, { task: 'distill', data: data.hash, student: await stateDictHash(student.state), teacher: hash, steps, batch, lr, alpha, sigmas: job.sigmas, beta, decay, mask, map: layerMap.flat(), guard, images, seed }, { command: context.command, every: job.saveEvery, ...(job.keepEvery === undefined ? {} : { keepEvery: job.keepEvery }) });
   const samples = run && (await sampleGrid<Prunable>(job, data, seed, context));
-  const latents = await data.latents();
-  const sigmas = job.sigmas === 'auto' && beta > 0 ? await proposed(teacher.model, latents, context) : Number(job.sigmas);
   const metadata: [string, string][] = student.record === undefined ? [] : [pruneMetadata(student.record)];
   metadata.push(['tinyfusion.recovery', JSON.stringify({ command: context.command, seed: job.seed, steps: job.steps, teacher: { name: teacher.name, sha256: hash } })]);
   const store = (model: Prunable): Promise<Uint8Array<ArrayBuffer>> => saveModel(model, { metadata });
-  const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, parts: job.parts, recompute: job.recompute, lr, alpha, sigmas: sigmas > 0 ? sigmas : Infinity, beta, decay, mode: mask, layerMap, guard: guard === 0 ? Infinity : guard, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse', samples })), collective: context.collective });
+  // what does not go together is an error before images are encoded
+  const kept = run === undefined ? context : run.checkpointing(store, context, { metric: 'mse', samples });
+  const latents = await data.latents();
+  const sigmas = job.sigmas === 'auto' && beta > 0 ? await proposed(teacher.model, latents, context) : Number(job.sigmas);
+  const curves = await distill(student.model, teacher.model, latents, { steps, batchSize: batch, parts: job.parts, recompute: job.recompute, lr, alpha, sigmas: sigmas > 0 ? sigmas : Infinity, beta, decay, mode: mask, layerMap, guard: guard === 0 ? Infinity : guard, seed, ...kept, collective: context.collective });
   if (!leads(context)) return;
   await writeModel(job.out, await store(student.model));
   await write(`${job.out}.curve.json`, JSON.stringify(curves));

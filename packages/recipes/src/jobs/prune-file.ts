@@ -33,7 +33,7 @@ export interface PruneFileJob {
 export async function pruneFileJob(job: PruneFileJob, context: JobContext): Promise<void> {
   if (job.method !== undefined && !isRule(job.method)) throw new ArgumentError('--method', job.method, `${Object.keys(rules).join(', ')}, or --keep: other choices have to run the model`);
   checkPlaces(job);
-  await checkModelPath('--out', job.out);
+  await checkModelPath('--out', job.out, { '--ckpt': job.ckpt });
   await using checkpoint = await openWeights(job.ckpt, context);
   const weights = weightsOf(checkpoint, job.weights);
   const cuts = cutsOf(job, weights);
@@ -68,9 +68,8 @@ export async function pruneFileJob(job: PruneFileJob, context: JobContext): Prom
   console.log(`wrote ${job.out}${config === undefined ? '' : ' and config.json beside it'}`);
 }
 
-/** @throws ArgumentError where what is read would be overwritten */
-function checkPlaces({ ckpt, config, out }: PruneFileJob): void {
-  if (resolve(out) === resolve(ckpt)) throw new ArgumentError('--out', out, 'another file than --ckpt, which stays as it is');
+/** @throws ArgumentError where the configuration that is read would be overwritten */
+function checkPlaces({ config, out }: PruneFileJob): void {
   if (config !== undefined && resolve(configBeside(out)) === resolve(config)) throw new ArgumentError('--out', out, `a file in another folder: the changed configuration is written beside it, where it would overwrite ${config}`);
 }
 

@@ -51,7 +51,7 @@ type Criterion = keyof typeof criteria;
 export async function pruneJob(job: PruneJob, context: JobContext): Promise<void> {
   checkOptions(job);
   if (job.ckpt !== undefined) return pruneFileJob({ ...job, ckpt: job.ckpt }, context);
-  await checkModelPath('--out', job.out);
+  await checkModelPath('--out', job.out, { '--model': job.model });
   const { model, state, name, record: from } = await loadModel(job.model, context);
   const depth = depthOf(model);
   const count = job.count ?? Math.floor(depth / 2);

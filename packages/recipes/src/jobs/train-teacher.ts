@@ -41,10 +41,12 @@ export async function trainTeacherJob({ family, data: path, config: configPath, 
   const identity = { task: 'train', family, steps: total, batch, lr, seed, data: data.hash, ...(configPath === undefined ? {} : { config: JSON.stringify(config) }) };
   await using run = !leads(context) ? undefined : await RunFolder.open(out, identity, { command: context.command, every: saveEvery, ...(keepEvery === undefined ? {} : { keepEvery }) });
   const samples = run && (await sampleGrid<Families[typeof family]>(grid, data, seed, context));
-  const latents = await data.latents();
   const training = { data: data.name, recipe: `train, ${family}, ${total} steps of ${batch}, seed ${seed}`, command: context.command };
   const store = (model: Families[typeof family]): Promise<Uint8Array> => saveModel(model, { dtype: 'F16', metadata: [['tinyfusion.training', JSON.stringify(training)]] });
-  const model = await train(latents, { family, config: config as never, steps: total, batchSize: batch, parts, recompute, lr, seed, ...(run === undefined ? context : run.checkpointing(store, context, { metric: 'mse', samples })), collective: context.collective });
+  // what does not go together is an error before images are encoded
+  const kept = run === undefined ? context : run.checkpointing(store, context, { metric: 'mse', samples });
+  const latents = await data.latents();
+  const model = await train(latents, { family, config: config as never, steps: total, batchSize: batch, parts, recompute, lr, seed, ...kept, collective: context.collective });
   if (leads(context)) await write(join(out, 'model.safetensors'), await store(model));
   model.dispose();
 }
