@@ -2,7 +2,7 @@
 import { createRng } from '@tinyfusion/core';
 import { useBackend } from '@tinyfusion/kernels';
 import { AutoencoderKL, DiT, type DiTConfig } from '@tinyfusion/models';
-import { type DistillOptions, type LearnMasksOptions, type TrainOptions, distill, latentDataset, learnBranches, learnMasks, sampleImages, train } from '@tinyfusion/recipes';
+import { type DistillOptions, type LearnMasksOptions, type TrainOptions, distill, gridPng, latentDataset, learnBranches, learnMasks, sampleImages, train } from '@tinyfusion/recipes';
 import { lossAndGradients } from '@tinyfusion/train';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -179,4 +179,10 @@ it('batches of none are refused, not drawn for ever', async () => {
   await expect(train(data, { config, steps: 1, batchSize: 4, seed: 0, checkpoint: { every: 0, save: async () => {} } })).rejects.toThrow('checkpoint.every is 0');
   model.dispose();
   vae.dispose();
+});
+
+it('pictures of no numbers are refused, not black', async () => {
+  const images = tf.fill<tf.Rank.R4>([1, 4, 4, 1], NaN);
+  await expect(gridPng(images)).rejects.toThrow('images is NaN, expected numbers');
+  images.dispose();
 });

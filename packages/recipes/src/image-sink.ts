@@ -47,11 +47,13 @@ const nameOf = (index: number): string => `${String(index).padStart(6, '0')}.png
 
 /** One PNG an image, `000000.png` and so on, as the references' `sample_ddp.py` names them. */
 export function folderSink(folder: string): ImageSink {
-  let count = 0;
+  let [count, before] = [0, 0];
   return {
     check: async (most = Infinity) => {
       await checkWritable(join(folder, nameOf(0)));
-      const stale = (await readdir(folder).catch(() => [])).filter((name) => /^\d{6,}\.png$/.test(name) && Number.parseInt(name, 10) >= most).toSorted();
+      const there = (await readdir(folder).catch(() => [])).filter((name) => /^\d{6,}\.png$/.test(name)).toSorted();
+      const stale = there.filter((name) => Number.parseInt(name, 10) >= most);
+      before = there.length;
       if (stale.length > 0) throw new CheckpointError(`${folder} has ${stale.length === 1 ? 'an image' : `${stale.length} images`} of another set beside the ${most} to come, ${stale[0]!}${stale.length === 1 ? '' : ` to ${stale.at(-1)!}`}, which evaluate would measure with them; remove what is in it, or name another folder`);
     },
     add: async (images) => {
@@ -59,7 +61,10 @@ export function folderSink(folder: string): ImageSink {
       for (const pixels of await bytesOf(images)) await writeFileAtomic(join(folder, nameOf(count++)), encodePng({ width, height, channels, pixels }));
     },
     finish: async () => `${count} images in ${folder}`,
-    abandon: async () => {}, // each image is whole
+    abandon: async () => {
+      // each image is whole
+      if (count > 0 && before > count) console.error(`note: ${folder} has ${count} images of this set, up to ${nameOf(count - 1)}; those after them are of the set that was there before`);
+    },
   };
 }
 

@@ -39,11 +39,12 @@ export async function gridPng(images: tf.Tensor4D, { columns = 10, scale = 3, ga
   return encodePng({ width, height, channels, pixels });
 }
 
-/** Each of the images as bytes, `[H, W, C]`; -1 is 0 and 1 is 255. */
+/** Each of the images as bytes, `[H, W, C]`; -1 is 0 and 1 is 255. @throws ArgumentError where a value is NaN, which would be black */
 export async function bytesOf(images: tf.Tensor4D): Promise<Uint8Array[]> {
   const [n, h, w, c] = images.shape;
   if (c !== 1 && c !== 3) throw new ArgumentError('images: channels', c, '1 or 3');
   const values = await images.data();
+  if (values.some((v) => Number.isNaN(v))) throw new ArgumentError('images', Number.NaN, 'numbers: a model that draws none is damaged, or its weights are too large for the type that they are held in');
   const bytes = Uint8Array.from(values, (v) => Math.round((Math.min(1, Math.max(-1, v)) + 1) * 127.5));
   return Array.from({ length: n }, (_, i) => bytes.subarray(i * h * w * c, (i + 1) * h * w * c));
 }
