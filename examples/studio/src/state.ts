@@ -121,7 +121,7 @@ export function update(part: Partial<State>): void {
   due = true;
   // a page that is hidden, or will be, has no frames, and its work goes on
   const frame = requestAnimationFrame(tell);
-  const timer = setTimeout(tell, 250);
+  const timer = setTimeout(tell, document.hidden ? 250 : 2000);
   function tell(): void {
     cancelAnimationFrame(frame);
     clearTimeout(timer);

@@ -240,7 +240,7 @@ test('recovers, and measures what came of it', async () => {
   await page.getByRole('button', { name: 'Measure the student' }).click();
   await quiet(page);
   const row = await page.locator('tbody tr').first().innerText();
-  expect(row).toMatch(/recovered 4 steps\s+drawn in 10 steps, guidance 1\.5\s+\d+\s+[\d.]+\s+[\d.]+\s+[01]\.\d\d\s+[01]\.\d\d/);
+  expect(row).toMatch(/recovered 4 steps\s+20 samples in 10 steps, guidance 1\.5\s+\d+\s+[\d.]+\s+[\d.]+\s+[01]\.\d\d\s+[01]\.\d\d/);
   await page.screenshot({ path: join(screenshots, 'measured.png'), fullPage: true });
 }, 5 * MINUTE);
 
@@ -291,7 +291,10 @@ test('hands over a file that says what it is, and takes it back', async () => {
       new Promise((resolve) => {
         indexedDB.open('tinyfusion-studio', 1).addEventListener('success', (event) => {
           const store = (event.target as IDBOpenDBRequest).result.transaction('kept', 'readwrite').objectStore('kept');
-          store.get('student').addEventListener('success', (got) => store.put({ ...(got.target as IDBRequest<object>).result, file: new Uint8Array(9) }, 'student').addEventListener('success', resolve));
+          store.getAllKeys().addEventListener('success', (got) => {
+            const name = (got.target as IDBRequest<string[]>).result.find((key) => key.startsWith('student of'))!;
+            store.put({ file: new Uint8Array(9) }, name).addEventListener('success', resolve);
+          });
         });
       }),
   );
@@ -338,7 +341,14 @@ test('works where nothing can be stored, and after files could not be fetched', 
   await expect.poll(() => own.getByRole('alert').innerText()).toContain('features.safetensors');
   await measure.click();
   await own.locator('tbody tr').waitFor();
-  expect(await own.locator('tbody tr').innerText()).toMatch(/recovered 14 steps\s+drawn in 10 steps, guidance 1\.5/);
+  expect(await own.locator('tbody tr').innerText()).toMatch(/recovered 14 steps\s+20 samples in 10 steps, guidance 1\.5/);
+  // another model, and back: all is as it was
+  for (const family of ['SiT', 'DiT']) {
+    await own.getByRole('button', { name: family, exact: true }).click();
+    await quiet(own);
+  }
+  expect(await own.locator('tbody tr').count()).toBe(1);
+  await expect.poll(() => summary(own)).toContain('recovered in 14 steps');
   await own.context().close();
 }, 4 * MINUTE);
 

@@ -10,7 +10,7 @@ import { work } from './work';
 
 /** What of the page outlives it, for one teacher. */
 const lasting = ['choice', 'tried', 'costs', 'draw', 'tab', 'learn', 'learnLoss', 'moments', 'recover', 'recoverLoss', 'measuring', 'measured', 'precision'] as const satisfies readonly (keyof State)[];
-type Lasting = Pick<State, (typeof lasting)[number]> & { readonly teacher: string; readonly backend: string | undefined; readonly visit: 1 };
+type Lasting = Pick<State, (typeof lasting)[number]> & { readonly backend: string | undefined };
 
 /** Parameters up to which a model that was opened draws by itself. */
 const QUICK = 5e7;
@@ -53,13 +53,13 @@ async function computing(prefer: BackendName | 'auto'): Promise<BackendChoice> {
 async function save(): Promise<void> {
   if (state.model === undefined) return;
   const values = Object.fromEntries(lasting.map((key) => [key, state[key]])) as Pick<State, (typeof lasting)[number]>;
-  await keep('page', { ...values, teacher: state.model.sha256, backend: state.backend?.name, visit: 1 } satisfies Lasting);
+  await keep(`page of ${state.model.sha256}`, { ...values, backend: state.backend?.name } satisfies Lasting);
 }
 
 /** Shows a teacher, with what earlier visits left for it. */
 async function show(model: ModelInfo): Promise<void> {
   const { student, learn, recover } = await call('restore', {});
-  const page = await recall<Lasting>('page');
+  const page = await recall<Lasting>(`page of ${model.sha256}`);
   const all = Array.from({ length: model.depth }, (_, i) => i);
   const first = model.numClasses === 10 ? Array.from({ length: 10 }, (_, i) => i) : [Math.min(207, model.numClasses - 1)];
   const solver = model.family === 'MAR' ? 'mar' : model.family === 'SiT' ? 'heun' : 'dpm';
@@ -75,7 +75,7 @@ async function show(model: ModelInfo): Promise<void> {
     recoverLoss: [],
     measured: [],
   };
-  const { teacher: _, visit: __, backend, ...kept } = page?.teacher === model.sha256 ? page : { ...fresh, teacher: '', backend: undefined, visit: 1 };
+  const { backend, ...kept } = page ?? { ...fresh, backend: undefined };
   // times are those of what computed then
   const costs = backend === state.backend?.name ? kept.costs : undefined;
   update({ ...fresh, ...kept, costs, model, student, asking: undefined, studentLoss: undefined, left: { learn, recover }, loss: undefined, activations: undefined, histogramOf: undefined, record: undefined, pictures: {}, shown: { draw: undefined, student: '' } });

@@ -7,9 +7,8 @@ import type { Context } from './server';
 import { theRunLeft } from './left';
 import { session } from './session';
 
-/** A run of mask learning that was left. */
+/** A run of mask learning that was left, of a teacher. */
 export interface KeptLearning {
-  readonly teacher: string;
   readonly settings: LearnSettings;
   readonly step: number;
   readonly run: Uint8Array<ArrayBuffer>;
@@ -22,7 +21,7 @@ const RATE = 1e-3;
 export async function learn({ resume, ...settings }: LearnSettings & { resume: boolean }, { signal, emit }: Context<LearnEvent>): Promise<Choice> {
   const { model, sha256 } = session.teacher;
   const data = await session.data({ signal, onProgress: (progress) => emit({ progress }) });
-  const left = resume ? theRunLeft(await recall<KeptLearning>('learn'), { teacher: sha256, settings }) : undefined;
+  const left = resume ? theRunLeft(await recall<KeptLearning>(`learn of ${sha256}`), { settings }) : undefined;
   const { group, ...rest } = settings;
   const size: [number, number] = [group / 2, group];
   const groups = Array.from({ length: depthOf(model) / group }, () => size);
@@ -38,10 +37,10 @@ export async function learn({ resume, ...settings }: LearnSettings & { resume: b
       every: Math.max(1, Math.round(settings.steps / 50)),
       save: async (decided, step, run) => {
         emit({ step, decision: decided });
-        if (step < settings.steps) await keep('learn', { teacher: sha256, settings, step, run: await safetensorsOf(run) } satisfies KeptLearning);
+        if (step < settings.steps) await keep(`learn of ${sha256}`, { settings, step, run: await safetensorsOf(run) } satisfies KeptLearning);
       },
     },
   });
-  await forget('learn');
+  await forget(`learn of ${sha256}`);
   return { kept: decision.kept, criterion: 'learned', groups, confidence: decision.groups.map(({ confidence }) => confidence) };
 }

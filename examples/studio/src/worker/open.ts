@@ -78,7 +78,7 @@ async function openOurs(file: File, state: StateDict, task: LongTaskOptions): Pr
   const record = readPruneRecord(state.metadata);
   if (record !== undefined && session.hasTeacher && record.teacher.sha256 === session.teacher.sha256) {
     session.recovered = await openStudent(state);
-    await keep('student', { teacher: record.teacher.sha256, file: new Uint8Array(await file.arrayBuffer()) } satisfies KeptStudent);
+    await keep(`student of ${record.teacher.sha256}`, { file: new Uint8Array(await file.arrayBuffer()) } satisfies KeptStudent);
     return { kind: 'student', student: session.studentInfo()! };
   }
   const sha256 = await stateDictHash(state, task);
@@ -115,9 +115,9 @@ async function prepared(): Promise<void> {
 /** Opens the student that earlier visits left for the present teacher, and says what they left. */
 export async function restore(): Promise<Kept> {
   const { embedded, model, sha256 } = session.teacher;
-  const student = await recall<KeptStudent>('student');
+  const student = await recall<KeptStudent>(`student of ${sha256}`);
   try {
-    if (student?.teacher === sha256) session.recovered = await openStudent(await parseSafetensors(student.file));
+    if (student !== undefined) session.recovered = await openStudent(await parseSafetensors(student.file));
   } catch {
     // the file of another version of this page, or a damaged one
   }
@@ -128,10 +128,10 @@ export async function restore(): Promise<Kept> {
 /** The student at hand, and the runs that go on with the present teacher. */
 export async function left(): Promise<Kept> {
   const { sha256 } = session.teacher;
-  const [learn, recover] = await Promise.all([recall<KeptLearning>('learn'), recall<KeptRecovery>('recover')]);
+  const [learn, recover] = await Promise.all([recall<KeptLearning>(`learn of ${sha256}`), recall<KeptRecovery>(`recover of ${sha256}`)]);
   return {
     student: session.studentInfo(),
-    learn: learn?.teacher === sha256 ? { step: learn.step, settings: learn.settings } : undefined,
-    recover: recover?.teacher === sha256 ? { step: recover.step, settings: recover.settings, choice: recover.choice } : undefined,
+    learn: learn && { step: learn.step, settings: learn.settings },
+    recover: recover && { step: recover.step, settings: recover.settings, choice: recover.choice },
   };
 }

@@ -10,9 +10,8 @@ import { theRunLeft } from './left';
 import { session } from './session';
 import { keepStudent, openStudent } from './student';
 
-/** A run of recovery that was left. */
+/** A run of recovery that was left, of a teacher. */
 export interface KeptRecovery {
-  readonly teacher: string;
   readonly settings: RecoverSettings;
   readonly choice: Choice;
   readonly step: number;
@@ -28,7 +27,7 @@ export interface KeptRecovery {
 export async function recover({ choice, resume, shown, ...settings }: RecoverSettings & { choice: Choice; resume: boolean; shown: DrawSettings }, { signal, emit }: Context<RecoverEvent>): Promise<StudentInfo> {
   const { model: teacher, sha256 } = session.teacher;
   const data: LatentDataset = await session.data({ signal, onProgress: (progress) => emit({ progress }) });
-  const left = resume ? theRunLeft(await recall<KeptRecovery>('recover'), { teacher: sha256, settings }) : undefined;
+  const left = resume ? theRunLeft(await recall<KeptRecovery>(`recover of ${sha256}`), { settings, choice }) : undefined;
   const earlier = left === undefined && String(session.recovered?.choice.kept) === String(choice.kept) ? session.recovered : undefined;
   const before = left !== undefined ? left.before : earlier === undefined ? 0 : earlier.steps;
   const student = earlier === undefined ? await shallowCopy(teacher, choice.kept) : await shallowCopy(earlier.model, Array.from(choice.kept.keys()));
@@ -47,12 +46,12 @@ export async function recover({ choice, resume, shown, ...settings }: RecoverSet
         every: Math.max(1, Math.round(settings.steps / 10)),
         save: async (averaged, step, run) => {
           file = await keepStudent(averaged, choice, before === undefined ? undefined : before + step);
-          if (step < settings.steps) await keep('recover', { teacher: sha256, settings, choice, step, before, run: await safetensorsOf(run) } satisfies KeptRecovery);
+          if (step < settings.steps) await keep(`recover of ${sha256}`, { settings, choice, step, before, run: await safetensorsOf(run) } satisfies KeptRecovery);
           await show(averaged, shown, step, signal, emit);
         },
       },
     });
-    await forget('recover');
+    await forget(`recover of ${sha256}`);
   } finally {
     student.dispose();
     if (file !== undefined) session.recovered = await openStudent(await parseSafetensors(file));

@@ -11,9 +11,8 @@ import { type Recovered, session } from './session';
 /** Key of the steps of recovery in a student's metadata. */
 const STEPS_KEY = 'tinyfusion.studio.steps';
 
-/** A student that outlives the page. */
+/** A student of a teacher that outlives the page. */
 export interface KeptStudent {
-  readonly teacher: string;
   readonly file: Uint8Array<ArrayBuffer>;
 }
 
@@ -39,7 +38,7 @@ const saved = (model: Prunable, record: PruneRecord, steps: number | undefined, 
 /** Stores a student, so that a reload finds it. @returns its file */
 export async function keepStudent(model: Prunable, choice: Choice, steps: number | undefined): Promise<Uint8Array<ArrayBuffer>> {
   const file = await saved(model, recordOf(choice), steps, 'F32');
-  await keep('student', { teacher: session.teacher.sha256, file } satisfies KeptStudent);
+  await keep(`student of ${session.teacher.sha256}`, { file } satisfies KeptStudent);
   return file;
 }
 
