@@ -46,6 +46,8 @@ export interface Choice {
   readonly criterion: string;
   readonly groups?: readonly (readonly [number, number])[];
   readonly confidence?: readonly number[];
+  /** Of what was drawn at random to choose them. */
+  readonly seed?: number;
 }
 
 /** A student whose weights have moved. */

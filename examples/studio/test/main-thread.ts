@@ -30,7 +30,10 @@ export async function watched(browser: Browser, page: Page, act: () => Promise<v
     trace = await browser.stopTracing();
   }
   const { traceEvents } = JSON.parse(trace.toString()) as { traceEvents: TraceEvent[] };
-  const mains = new Set(traceEvents.filter(({ name, args }) => name === 'thread_name' && args.name === 'CrRendererMain').map(({ pid, tid }) => `${pid} ${tid}`));
+  // of the process of the page's worker: a browser keeps a spare one, which starts while the page works
+  const named = (thread: string): TraceEvent[] => traceEvents.filter(({ name, args }) => name === 'thread_name' && args.name === thread);
+  const own = new Set(named('DedicatedWorker thread').map(({ pid }) => pid));
+  const mains = new Set(named('CrRendererMain').flatMap(({ pid, tid }) => (own.has(pid) ? [`${pid} ${tid}`] : [])));
   const tasks = traceEvents.filter(({ name, ph, pid, tid }) => ph === 'X' && name === 'ThreadControllerImpl::RunTask' && mains.has(`${pid} ${tid}`));
   return { wall: Math.max(0, ...tasks.map(({ dur = 0 }) => dur / 1000)), worked: Math.max(0, ...tasks.map(({ tdur = 0 }) => tdur / 1000)), tasks: tasks.length };
 }

@@ -69,6 +69,16 @@ const settle = async (on: Page, panel: string, label: string, value: number | ''
   await field.blur();
 };
 
+/** Downloads the student, and reads what was downloaded. */
+async function takeHome() {
+  await tab(page, 'Take home');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Download' }).click()]);
+  file = join(folder, download.suggestedFilename());
+  await download.saveAs(file);
+  const state = await parseSafetensors(new Uint8Array(await readFile(file)));
+  return { state, record: readPruneRecord(state.metadata)! };
+}
+
 /** What axe finds that is serious. */
 async function unfit(on: Page): Promise<string[]> {
   await on.addScriptTag({ path: createRequire(import.meta.url).resolve('axe-core/axe.min.js') });
@@ -172,8 +182,12 @@ test('pictures are what is said of them, however they came to be drawn', async (
   expect(await page.getByRole('alert').count()).toBe(0);
   expect(await page.locator('.rate.student').innerText()).toMatch(/^Student\s+7 blocks/);
   for (const chip of await page.locator('.chip').all()) await chip.click();
+  // the second of two quick clicks does not stop what the first began
   await draw.getByLabel('Seed').fill('1');
   await draw.getByLabel('Seed').blur();
+  await page.getByRole('button', { name: 'Draw', exact: true }).dblclick({ delay: 60 });
+  await quiet(page);
+  expect(await page.locator('.speed').allInnerTexts()).toEqual([expect.stringContaining('images/s'), expect.stringContaining('images/s')]);
 }, 2 * MINUTE);
 
 test('a block that is left out costs something at once', async () => {
@@ -217,6 +231,8 @@ test('learns masks, is stopped, and goes on after a reload', async () => {
   await expect.poll(() => blocksOn(page)).toHaveLength(6);
   await expect.poll(() => summary(page)).toMatch(/learned/);
   await expect.poll(() => page.locator('#panel-choose .curve').innerText()).toContain('at step 12');
+  expect((await takeHome()).record).toMatchObject({ criterion: 'learned', seed: 0, groups: Array.from({ length: 6 }, () => [1, 2]) });
+  await tab(page, 'Choose');
 }, 5 * MINUTE);
 
 test('recovers, and measures what came of it', async () => {
@@ -246,12 +262,7 @@ test('recovers, and measures what came of it', async () => {
 
 test('hands over a file that says what it is, and takes it back', async () => {
   const kept = await blocksOn(page);
-  await tab(page, 'Take home');
-  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Download' }).click()]);
-  file = join(folder, download.suggestedFilename());
-  await download.saveAs(file);
-  const state = await parseSafetensors(new Uint8Array(await readFile(file)));
-  const record = readPruneRecord(state.metadata)!;
+  const { state, record } = await takeHome();
   expect(record).toMatchObject({ kept, depth: 12, criterion: 'hand', teacher: { name: 'fashion-mnist teacher' } });
   expect(new Set([...state.tensors.keys()].flatMap((name) => /^blocks\.(\d+)\./.exec(name)?.[1] ?? []))).toEqual(new Set(kept.map((_, i) => String(i))));
   await page.screenshot({ path: join(screenshots, 'taken.png'), fullPage: true });

@@ -5,6 +5,7 @@ import { curve } from './curve';
 import { decisionPlot, gates } from './decisions';
 import { chosenBy } from '../words';
 import { numberField, selectField } from './fields';
+import { stopButton } from './stop-button';
 
 const measured: readonly (readonly [criterion: string, name: string, why: string])[] = [
   ['block influence', 'Block influence', 'ShortGPT: blocks that turn their input the least go'],
@@ -42,7 +43,7 @@ export function chooseTab(state: State): TemplateResult {
           </div>
           <div class="buttons">
             ${learning
-              ? html`<button type="button" class="button" ?disabled=${job.stopping} @click=${job.stop}>${job.stopping ? 'Stopping …' : 'Stop learning'}</button>`
+              ? stopButton('Stop learning', job.stop, job.stopping)
               : html`<button type="button" class="button primary" ?disabled=${busy} @click=${() => void learnChoice({ resume: false })}>Learn</button>`}
             ${left.learn !== undefined && !learning ? html`<button type="button" class="button" ?disabled=${busy} @click=${() => void learnChoice({ resume: true })}>Go on from step ${left.learn.step} of ${left.learn.settings.steps}</button>` : nothing}
           </div>

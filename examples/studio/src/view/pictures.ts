@@ -5,6 +5,7 @@ import type { DrawSettings, ModelInfo, Pixels, Solver, Who } from '../protocol';
 import { type State, amend, state as now } from '../state';
 import { numberField, selectField, sliderField } from './fields';
 import { paint } from './paint';
+import { stopButton } from './stop-button';
 
 /** Teacher and student from the same noise, and what they draw. */
 export function pictures(state: State): TemplateResult {
@@ -17,7 +18,7 @@ export function pictures(state: State): TemplateResult {
       <p class="hint">The same noise for both.</p>
       <div class="buttons">
         ${drawing
-          ? html`<button type="button" class="button" @click=${stopDrawing}>Stop</button>`
+          ? stopButton('Stop', stopDrawing)
           : html`<button type="button" class="button primary" ?disabled=${busy || model === undefined || state.draw.labels.length === 0} @click=${() => void drawPictures()}>Draw</button>`}
       </div>
     </div>

@@ -4,6 +4,7 @@ import { type State, amend, ownStudent } from '../state';
 import { curve } from './curve';
 import { numberField } from './fields';
 import { histogram } from './histogram';
+import { stopButton } from './stop-button';
 
 /** Recovery by distillation that masks massive activations. */
 export function recoverTab(state: State): TemplateResult {
@@ -26,7 +27,7 @@ export function recoverTab(state: State): TemplateResult {
     </div>
     <div class="buttons">
       ${recovering
-        ? html`<button type="button" class="button" ?disabled=${job.stopping} @click=${job.stop}>${job.stopping ? 'Stopping …' : 'Stop recovering'}</button>`
+        ? stopButton('Stop recovering', job.stop, job.stopping)
         : html`<button type="button" class="button primary" ?disabled=${busy || choice.kept.length === model!.depth} @click=${() => void recoverStudent({ resume: false })}>${own === undefined || own.steps === 0 ? 'Recover' : own.steps === undefined ? 'Recover on' : `Recover on, from ${own.steps} steps`}</button>`}
       ${left.recover !== undefined && !recovering ? html`<button type="button" class="button" ?disabled=${busy} @click=${() => void recoverStudent({ resume: true })}>Go on from step ${left.recover.step} of ${left.recover.settings.steps}</button>` : nothing}
     </div>

@@ -42,5 +42,5 @@ export async function learn({ resume, ...settings }: LearnSettings & { resume: b
     },
   });
   await forget(`learn of ${sha256}`);
-  return { kept: decision.kept, criterion: 'learned', groups, confidence: decision.groups.map(({ confidence }) => confidence) };
+  return { kept: decision.kept, criterion: 'learned', groups, confidence: decision.groups.map(({ confidence }) => confidence), seed: settings.seed };
 }

@@ -17,7 +17,7 @@ export interface KeptStudent {
 }
 
 /** How the choice was made, as it travels in the student's file. */
-function recordOf({ kept, criterion, groups, confidence }: Choice): PruneRecord {
+function recordOf({ kept, criterion, groups, confidence, seed }: Choice): PruneRecord {
   const { name, sha256, model, record } = session.teacher;
   return {
     version: 1,
@@ -28,6 +28,7 @@ function recordOf({ kept, criterion, groups, confidence }: Choice): PruneRecord 
     teacher: { name, sha256 },
     ...(groups === undefined ? {} : { groups: groups.map(([n, m]): [number, number] => [n, m]) }),
     ...(confidence === undefined ? {} : { confidence: [...confidence] }),
+    ...(seed === undefined ? {} : { seed }),
     command: 'TinyFusion Studio',
     ...(record === undefined ? {} : { from: record }),
   };
@@ -46,9 +47,9 @@ export async function keepStudent(model: Prunable, choice: Choice, steps: number
 export async function openStudent(state: StateDict): Promise<Recovered> {
   const record = readPruneRecord(state.metadata);
   if (record === undefined) throw new CheckpointError('the file has no record of a cut, so it is no student');
-  const { kept, criterion, groups, confidence } = record;
+  const { kept, criterion, groups, confidence, seed } = record;
   const steps = state.metadata.get(STEPS_KEY);
-  return { model: (await loadModel(state)) as Prunable, choice: { kept, criterion, ...(groups === undefined ? {} : { groups }), ...(confidence === undefined ? {} : { confidence }) }, steps: steps === undefined ? undefined : Number(steps), record };
+  return { model: (await loadModel(state)) as Prunable, choice: { kept, criterion, ...(groups === undefined ? {} : { groups }), ...(confidence === undefined ? {} : { confidence }), ...(seed === undefined ? {} : { seed }) }, steps: steps === undefined ? undefined : Number(steps), record };
 }
 
 /** The shallow model of a choice as a file: the recovered one, or the teacher's blocks as they are. */
