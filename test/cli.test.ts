@@ -171,7 +171,7 @@ describe('jobs', () => {
     expect((await run('prune', '--model', 'half-tuned.npz', '--method', 'uniform', '--count', '3', '--out', 'quarter.npz')).code).toBe(0);
     const recovered = await run('distill', '--student', 'quarter.npz', '--teacher', 'half-tuned.npz', ...small, '--sigmas', 'auto', '--map', '0:1,2:5', '--decay', 'cosine', '--out', 'quarter.pt');
     expect([recovered.code, recovered.stdout]).toEqual([0, expect.stringMatching(/mask: [\d.]+ σ; block \d+ has \d+ % of its squared deviation/)]);
-    expect((await run('inspect', 'quarter.pt')).stdout).toMatch(/3 of 6 blocks of blocks .* cut from half-tuned\.npz .* chosen by uniform.*6 of 12 blocks/s);
+    expect((await run('inspect', 'quarter.pt')).stdout).toMatch(/3 of 6 blocks .* cut from half-tuned\.npz .* chosen by uniform.*6 of 12 blocks/s);
     expect((await run('sample', '--model', 'quarter.pt', '--classes', '1', '--steps', '1', '--out', 'quarter.png')).code).toBe(0);
     const grandparent = await run('distill', '--student', 'quarter.npz', ...small);
     expect(complaint(grandparent.stderr)).toEqual([expect.stringMatching(/from which that one was cut in turn.* With --any-teacher/)]);
@@ -191,14 +191,14 @@ describe('files', () => {
     expect(seen.stdout).toMatch(/run\.pt: .* tensors.*\nparts: model \(\d+\), ema \(\d+\)\nmodel: 4 blocks of width 24, patch 2, 8×8×4 latents, 4 classes/);
     expect((JSON.parse((await run('inspect', 'run.pt', '--json')).stdout) as { types: object }).types).toHaveProperty('F32');
     const cut = await run('prune', '--ckpt', 'run.pt', '--keep', '0,3', '--out', 'cut.pt');
-    expect([cut.code, cut.stdout.trim()]).toEqual([0, 'kept 0,3 of 4 blocks of blocks\nwrote cut.pt']);
+    expect([cut.code, cut.stdout.trim()]).toEqual([0, 'kept 0,3 of 4 blocks\nwrote cut.pt']);
     expect((await run('convert', 'cut.pt', 'cut.safetensors', '--dtype', 'F16')).code).toBe(0);
     const half = await loadSafetensors(file('cut.safetensors'));
     expect(half.tensors.get('blocks.1.mlp.fc1.weight')).toMatchObject({ dtype: 'F16', shape: [96, 24] });
     expect(half.tensors.has('blocks.2.mlp.fc1.weight')).toBe(false);
     await run('prune', '--ckpt', 'run.pt', '--method', 'oracle', '--out', 'cut2.safetensors');
     expect(readPruneRecord((await loadSafetensors(file('cut2.safetensors'))).metadata)).toMatchObject({ kept: [0, 3], depth: 4, criterion: 'oracle', teacher: { name: 'run.pt' } });
-    expect((await run('inspect', 'cut2.safetensors')).stdout).toMatch(/2 of 4 blocks of blocks \(0, 3\), cut from run\.pt \(.*chosen by oracle/);
+    expect((await run('inspect', 'cut2.safetensors')).stdout).toMatch(/2 of 4 blocks \(0, 3\), cut from run\.pt \(.*chosen by oracle/);
     // two stacks of a model that is not ours, by their names, with its configuration
     const flux = (name: string, count: number) => Array.from({ length: count }, (_, i) => [`${name}.${i}.attn.to_q.weight`, writableTensor(new Float32Array(4).fill(i), [2, 2])] as const);
     await writeFileAtomic(file('flux.safetensors'), writeSafetensors([...flux('transformer_blocks', 4), ...flux('single_transformer_blocks', 6), ['x_embedder.weight', writableTensor(new Float32Array(4), [2, 2])]]));

@@ -16,7 +16,8 @@ const full: PruneRecord = {
   branches: { attention: [1], mlp: [0, 5] },
   replaced: [[3, 5], [6, 8]],
   seed: 7,
-  command: 'tinyfusion prune --seed 7',
+  command: 'tinyfusion prune --masks masks.json',
+  learnedBy: 'tinyfusion learn-masks --seed 7',
   from: { ...plain, teacher: { name: 'DiT-XL/2', sha256: b } },
 };
 
@@ -56,11 +57,11 @@ describe('the prune record', () => {
   });
 
   it('can be read by people', () => {
-    expect(describeRecord(plain)).toBe('2 of 4 blocks of blocks (0, 3), cut from DiT-S/2 (aaaaaaaaaaaa…), chosen by oracle.');
+    expect(describeRecord(plain)).toBe('2 of 4 blocks (0, 3), cut from DiT-S/2 (aaaaaaaaaaaa…), chosen by oracle.');
     expect(describeRecord(full)).toBe(
-      '4 of 8 blocks of blocks (0–2, 5), cut from DiT-S/2 (aaaaaaaaaaaa…), chosen by learned in groups of 3:4 and 1:4; the choice was 50 % sure in its least sure group, 75 % in the mean; ' +
-        "in distillation its blocks follow the teacher's as 2→3 3→7; attention is left out of 1; the MLP is left out of 0, 5; linear maps stand for 3, 4 and 6, 7; seed 7; made by: tinyfusion prune --seed 7. " +
-        'The teacher was itself cut: 2 of 4 blocks of blocks (0, 3), cut from DiT-XL/2 (bbbbbbbbbbbb…), chosen by oracle.',
+      '4 of 8 blocks (0–2, 5), cut from DiT-S/2 (aaaaaaaaaaaa…), learned in groups of 3:4 and 1:4; the choice was 50 % sure in its least sure group, 75 % in the mean; ' +
+        "in distillation its blocks follow the teacher's as 2→3 3→7; attention is left out of 1; the MLP is left out of 0, 5; linear maps stand for 3, 4 and 6, 7; seed 7; learned by: tinyfusion learn-masks --seed 7; made by: tinyfusion prune --masks masks.json. " +
+        'The teacher was itself cut: 2 of 4 blocks (0, 3), cut from DiT-XL/2 (bbbbbbbbbbbb…), chosen by oracle.',
     );
     expect(describeRecord({ ...plain, groups: [[1, 2], [1, 2]] })).toContain('in groups of 1:2');
   });

@@ -64,7 +64,7 @@ export async function pruneFileJob(job: PruneFileJob, context: JobContext): Prom
   // the whole file is hashed while its half is written: the hash has its place in the header before it is known
   await writeCheckpoint(job.out, pruned, { ...context, metadata: metadata('0'.repeat(64)), finalMetadata: stateDictHash(weights).then(metadata) });
   if (config !== undefined) await writeFileAtomic(configBeside(job.out), JSON.stringify(config, null, 2));
-  for (const cut of cuts) console.log(`kept ${cut.kept.join(',')} of ${cut.depth} blocks of ${cut.stack}`);
+  for (const cut of cuts) console.log(`kept ${cut.kept.join(',')} of ${cut.depth} blocks${cut.stack === 'blocks' ? '' : ` of ${cut.stack}`}`);
   console.log(`wrote ${job.out}${config === undefined ? '' : ' and config.json beside it'}`);
 }
 
