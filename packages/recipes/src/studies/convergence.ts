@@ -24,7 +24,7 @@ export const convergence: Study = {
     const { teacher, depth, sizes } = bench;
     const kept = firstOfEach(depth, depth / 2);
     const every = Math.max(1, Math.floor(sizes.recoverySteps / 4));
-    const shares = new Map([1, 2, 3, 4].map((quarter) => [quarter * every, `${25 * quarter} %`]));
+    const shares = new Map([1, 2, 3, 4].map((quarter) => [quarter === 4 ? sizes.recoverySteps : quarter * every, `${25 * quarter} %`]));
     for (const seed of sizes.seeds) {
       for (const [way, { name: _, ...variant }] of Object.entries(ways)) {
         if ([...shares.values()].every((share) => rows.rows.some((row) => row['point'] === `${way}, ${share}` && row['seed'] === seed))) continue;
@@ -34,7 +34,7 @@ export const convergence: Study = {
             const share = shares.get(step);
             if (share !== undefined) await rows.once({ point: `${way}, ${share}`, seed }, async () => ({ way, steps: step, ...(await bench.measure(model, seed, `measure ${way}, ${share}, seed ${seed}`)) }));
           };
-          await distill(student, teacher, await bench.data(), { ...variant, steps: 4 * every, lr: 1e-3, seed, checkpoint: { every, save }, ...bench.named(`${way}, seed ${seed}`) });
+          await distill(student, teacher, await bench.data(), { ...variant, steps: sizes.recoverySteps, lr: 1e-3, seed, checkpoint: { every, save }, ...bench.named(`${way}, seed ${seed}`) });
         } finally {
           student.dispose();
         }

@@ -12,7 +12,7 @@ export const dynamics: Study = {
   name: 'dynamics',
   title: 'Decisions over the steps of mask learning',
   paper: 'with 1:2 and 2:4 decisions settle over 10,000 steps; in one large group (7:14) they go on changing (figure 6).',
-  setting: ({ maskSteps }) => `Mask learning: ${maskSteps} steps of 64 with adapters, learning rates 1e-3; averaged gates looked at ${Math.min(maskSteps, 100)} times.`,
+  setting: ({ maskSteps }) => `Mask learning: ${maskSteps} steps of 64 with adapters, learning rates 1e-3; averaged gates looked at ${Math.floor(maskSteps / Math.max(1, Math.floor(maskSteps / 100)))} times.`,
   columns: [['groups', 'groups'], ['kept', 'kept at the end'], ['confidence', 'confidence', 2], ['changes', 'changes of the decision'], ['lastChange', 'last change at step']],
   async run(bench, rows) {
     const { depth, teacher, sizes } = bench;
